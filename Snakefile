@@ -1,0 +1,32 @@
+"""epiloom: from public accessions to trained, compared and explained models of the human epigenome."""
+
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+# `--configfile FILE` replaces the default file, so that an example never inherits somebody's edits.
+if not workflow.overwrite_configfiles:
+
+    configfile: "config/config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/download.smk"
+include: "rules/signal.smk"
+include: "rules/datasets.smk"
+include: "rules/train.smk"
+include: "rules/predict.smk"
+include: "rules/evaluate.smk"
+include: "rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        "results/report.html",
+    localrule: True
+
+
+onerror:
+    # What did finish is worth reading: a report of it, with what failed and how to repeat it.
+    report_partial()

@@ -1,0 +1,1 @@
+"""epiloom: deep-learning models of the human epigenome, from public accessions to a report."""

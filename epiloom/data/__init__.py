@@ -1,0 +1,1 @@
+"""From public files to binned signal, reads, genes and windows."""

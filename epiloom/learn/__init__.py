@@ -1,0 +1,1 @@
+"""Loading, training, metrics and baselines, one of each for all models."""

@@ -1,0 +1,1 @@
+"""What is to be done: checked configuration, runs, files, jobs. Imports no torch, no pandas."""

@@ -1,0 +1,416 @@
+"""The plan: from a checked configuration to runs, tracks and files. Nothing here reads data."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import yaml
+
+from epiloom.plan import sources
+from epiloom.plan.config import hint, resolve
+from epiloom.plan.errors import InputError
+from epiloom.plan.tracks import SOURCE_OF, OwnTrack, Track, read_own_tracks, read_table
+
+# Raise when the same inputs would give other stored numbers (not for tidying code): it is a
+# parameter of every data rule, so old results are made again.
+DATA_VERSION = 1
+
+SIMULATED = "simulated"  # the mirror's folder in the working directory
+MAIN_CHROMOSOMES = [f"chr{c}" for c in [*range(1, 23), "X", "Y"]]
+BIGWIG_KINDS = ("depth", "pval", "fold_change")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything the rules need to know.
+
+    `runs` maps (model, run) to its settings; `tracks` maps a track's name to it; `files` maps a
+    path under `resources/` to the source it comes from; `inputs` maps a source key to its path.
+    """
+
+    config: dict
+    where: str
+    cards: dict[str, dict]
+    cells: dict[str, dict]
+    runs: dict[tuple[str, str], dict] = field(default_factory=dict)
+    tracks: dict[str, Track] = field(default_factory=dict)
+    files: dict[str, sources.Source] = field(default_factory=dict)
+    inputs: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def assembly(self) -> str:
+        return self.config["assembly"]
+
+    def track_names(self, settings: dict) -> list[str]:
+        """Track names that a run reads, in the order of its marks."""
+        signal = settings["signal"]
+        by_pair = {(t.cell, t.mark): t for t in self.tracks.values() if signal in _serves(t)}
+        return [by_pair[settings["cell"], mark].name for mark in settings["marks"]]
+
+
+def _serves(track: Track) -> tuple[str, ...]:
+    """The public signals that this track stands in for (own BAM or depth tracks replace reads)."""
+    return ("reads",) if track.kind in ("bam", "depth") else (track.kind,)
+
+
+def cards(root: str | Path) -> dict[str, dict]:
+    """`model.yaml` of every model folder, by name."""
+    paths = sorted(Path(root).glob("models/*/model.yaml"))
+    return {path.parent.name: yaml.safe_load(path.read_text()) for path in paths}
+
+
+def fingerprint(settings: dict) -> str:
+    """Short digest of a run's settings: other settings never find this run's training state."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def build(config: dict, root: str | Path, where: str = "config/config.yaml") -> Plan:
+    """Check the configuration and lay out the whole plan.
+
+    Raises:
+        InputError: all problems of the configuration at once.
+    """
+    root = Path(root)
+    config = resolve(config, root, where)
+    own = read_own_tracks(locate(config["tracks"], root)) if config["tracks"] else {}
+    plan = Plan(config, where, cards(root), read_table(root / "config/cells.tsv", "cell"))
+    known_marks = read_table(root / "config/marks.tsv", "mark")
+    problems = [
+        *_check_cells(config, plan.cells, own),
+        *_check_marks(config, known_marks, own),
+        *_check_folds(config),
+        *_check_mark_sets(config),
+        *_check_pairs(config, plan.cells, known_marks, own),
+        *_check_simulation(config),
+    ]
+    if not problems:
+        for model, settings in config["models"].items():
+            plan.runs.update(_runs(model, settings, config, plan.cards[model]))
+        problems = _add_files(plan, root, own)
+    if problems:
+        raise InputError(where, problems)
+    return plan
+
+
+# --- checks that a schema cannot express --------------------------------------------------------
+
+
+def _check_cells(config: dict, cells: dict, own: dict) -> Iterator[str]:
+    known = {*cells, *(cell for cell, _ in own)}
+    for cell in config["cells"]:
+        if cell not in known:
+            yield (
+                f"cells: '{cell}' is neither in config/cells.tsv nor in your tracks table"
+                f"{hint(cell, sorted(known))}; correct it or add its tracks to the table"
+            )
+        elif (
+            config["models"]
+            and cell in cells
+            and cells[cell]["expression"] != "1"
+            and "roadmap_rpkm" not in config["sources"]["local"]
+        ):
+            yield (
+                f"cells: '{cell}' has no column in the Roadmap expression table; leave it out, or "
+                "give your own table with the key sources.local.roadmap_rpkm"
+            )
+
+
+def _check_marks(config: dict, known_marks: dict, own: dict) -> Iterator[str]:
+    known = {*known_marks, *(mark for _, mark in own)}
+    for mark in config["marks"]:
+        if mark not in known:
+            yield (
+                f"marks: '{mark}' is neither in config/marks.tsv nor in your tracks table"
+                f"{hint(mark, sorted(known))}; correct it or add its tracks to the table"
+            )
+
+
+def _check_pairs(config: dict, cells: dict, known_marks: dict, own: dict) -> Iterator[str]:
+    overridden = {SOURCE_OF[k] for k in SOURCE_OF} & set(config["sources"]["local"])
+    if config["simulate"] or overridden:
+        return  # other files than Roadmap's own; whether they exist is checked file by file
+    for cell in config["cells"]:
+        if cell not in cells:
+            missing = [m for m in config["marks"] if (cell, m) not in own]
+            for mark in missing:
+                yield f"tracks: no row for {cell} {mark}; add one, or drop the cell or the mark"
+            continue
+        has = cells[cell]["marks"].split(",")
+        for mark in config["marks"]:
+            if mark not in has and (cell, mark) not in own and mark in known_marks:
+                yield (
+                    f"marks: Roadmap has no {mark} for {cell} ({cells[cell]['name']}); it has "
+                    f"{', '.join(has[:8])}. Drop the cell or the mark, or add your own track"
+                )
+
+
+def chromosomes(config: dict) -> list[str]:
+    """Names of the chromosomes in use, in order."""
+    if config["simulate"]:
+        return [f"chr{i + 1}" for i in range(config["simulate"]["chromosomes"])]
+    return config["chromosomes"] or MAIN_CHROMOSOMES
+
+
+def _check_folds(config: dict) -> Iterator[str]:
+    tested: dict[str, str] = {}
+    known = chromosomes(config)
+    for name, fold in config["folds"].items():
+        for chrom in set(fold["validation"]) & set(fold["test"]):
+            yield (
+                f"folds.{name}: {chrom} is in validation and in test; a held-out chromosome may be "
+                "in one of them only"
+            )
+        for part in ("validation", "test"):
+            for chrom in fold[part]:
+                if chrom not in known:
+                    yield (
+                        f"folds.{name}.{part}: '{chrom}' is not a chromosome in use"
+                        f"{hint(chrom, known)}; in use: {', '.join(known)}"
+                    )
+        for chrom in fold["test"]:
+            if chrom in tested:
+                yield (
+                    f"folds.{name}.test: {chrom} is tested in {tested[chrom]} too, so its genes "
+                    "would count twice; keep it in one fold"
+                )
+            tested[chrom] = name
+        if not set(known) - set(fold["validation"]) - set(fold["test"]):
+            yield f"folds.{name}: no chromosome is left for training; hold out fewer"
+
+
+def _check_mark_sets(config: dict) -> Iterator[str]:
+    for model, settings in config["models"].items():
+        for entry in settings.get("mark_sets", []):
+            if entry in ("each", "pairs", "all"):
+                continue
+            marks = entry.split("+")
+            for mark in marks:
+                if mark not in config["marks"]:
+                    yield (
+                        f"models.{model}.mark_sets: '{mark}' is not in `marks`"
+                        f"{hint(mark, [*config['marks'], 'each', 'pairs', 'all'])}; add it there"
+                    )
+            if len(set(marks)) < len(marks):
+                yield f"models.{model}.mark_sets: '{entry}' names a mark twice; name it once"
+
+
+def _check_simulation(config: dict) -> Iterator[str]:
+    sim = config["simulate"]
+    if not sim:
+        return
+    for key, made in (("cells", sim["cells"]), ("marks", sim["assays"])):
+        for name in config[key]:
+            if name not in made:
+                where = "cells" if key == "cells" else "assays"
+                yield f"{key}: '{name}' is not simulated; add it to simulate.{where}"
+
+
+# --- runs ----------------------------------------------------------------------------------------
+
+
+def mark_sets(entries: list[str], marks: list[str]) -> list[list[str]]:
+    """Mark sets of a model, without repeats, in the order given.
+
+    `each` is every mark alone, `pairs` every unordered pair, `all` all marks; anything else is a
+    list of marks joined by +.
+    """
+    sets: list[list[str]] = []
+    for entry in entries:
+        if entry == "each":
+            sets += [[mark] for mark in marks]
+        elif entry == "pairs":
+            sets += [list(pair) for pair in itertools.combinations(marks, 2)]
+        elif entry == "all":
+            sets.append(list(marks))
+        else:
+            sets.append(sorted(entry.split("+"), key=marks.index))
+    unique = {tuple(s): s for s in sets}
+    return list(unique.values())
+
+
+def folds(config: dict) -> list[dict]:
+    """The folds as {name, validation, test}; with `swap_folds` also the exchanged ones."""
+    made = [{"name": name, **fold} for name, fold in config["folds"].items()]
+    if config["swap_folds"]:
+        made += [
+            {"name": f"{f['name']}s", "validation": f["test"], "test": f["validation"]}
+            for f in made
+        ]
+    return made
+
+
+def _runs(model: str, options: dict, config: dict, card: dict) -> dict[tuple[str, str], dict]:
+    """One entry per training job of a model, named {cell}.{marks}.{fold}[.shuffled]."""
+    shared = {k: v for k, v in options.items() if k not in ("mark_sets", "shuffled_control", "gpu")}
+    shared |= {"version": card["version"], "data_version": DATA_VERSION, "seed": config["seed"]}
+    shared["examples"] = card["dataset"]
+    shared |= {"window_bp": card["window_bp"], "assembly": config["assembly"]}
+    shared |= _recipe(options)
+    sets = mark_sets(options["mark_sets"], config["marks"])
+    made = {}
+    for cell, marks, fold in itertools.product(config["cells"], sets, folds(config)):
+        controls = [False, True] if options["shuffled_control"] and marks == sets[0] else [False]
+        for shuffled in controls:
+            name = f"{cell}.{'+'.join(marks)}.{fold['name']}" + (".shuffled" if shuffled else "")
+            own = {"cell": cell, "marks": marks, "fold": fold, "shuffled": shuffled}
+            made[model, name] = shared | own
+    return made
+
+
+def _recipe(options: dict) -> dict:
+    """Optimizer and schedule as the trainer takes them (paper: section Training of gkae1212)."""
+    keras = options["schedule"] == "plateau_keras"
+    return {
+        "optimizer": {
+            "name": "adamw" if options["weight_decay"] else "adam",
+            "learning_rate": options["learning_rate"],
+            "epsilon": 1e-7,
+            "weight_decay": options["weight_decay"],
+        },
+        "schedule": {
+            "name": options["schedule"],
+            "factor": 0.2,
+            "patience": 3,
+            "min_delta": 1e-4,
+            "floor": 0.0 if keras else 1e-6,
+        },
+    }
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+def locate(path: str, root: Path) -> Path:
+    """A path of the configuration: in the working directory, else beside the Snakefile."""
+    given = Path(path).expanduser()
+    if given.is_absolute() or given.exists():
+        return given
+    beside = root / given
+    return beside if beside.exists() else given
+
+
+def _add_files(plan: Plan, root: Path, own: dict[tuple[str, str], OwnTrack]) -> list[str]:
+    """Resolve every file the plan needs; returns problems (missing local files, bad overrides)."""
+    config, problems = plan.config, []
+    rows = sources.catalogue(root)
+    mirror = SIMULATED if config["simulate"] else config["download"]["mirror"]
+    local = config["sources"]["local"]
+    known = sorted({row.key for row in rows})
+    problems += [
+        f"sources.local.{key}: no such source{hint(key, known)}; keys are in config/sources.tsv"
+        for key in local
+        if key not in known
+    ]
+
+    def add(key: str, named: str | None = None, override: str | None = None, **fields: str) -> str:
+        chosen = {key: override} if override else local
+        source = sources.resolve(
+            rows, key, assembly=plan.assembly, local=chosen, mirror=mirror, **fields
+        )
+        if source.local and "://" not in source.local:
+            found = locate(source.local, root)
+            source = replace(source, local=str(found.absolute()))
+            if not found.exists():
+                tried = f"{found.absolute()} does not exist; correct the path or fetch the file"
+                problems.append(f"{named or f'sources.local.{key}'}: {tried}")
+        if override:  # two own files may have one name
+            folder = f"resources/own/{fields['cell']}-{fields['mark']}"
+            source = replace(source, path=f"{folder}/{Path(override).name}")
+        plan.files[source.path] = source
+        return source.path
+
+    try:
+        for key in ("chrom_sizes", "gaps", "blacklist", "roadmap_genes", "roadmap_rpkm"):
+            if local.get(key) != "none":
+                plan.inputs[key] = add(key)
+        _add_tracks(plan, own, add)
+    except InputError as err:
+        problems += err.problems
+    return problems
+
+
+def _add_tracks(plan: Plan, own: dict[tuple[str, str], OwnTrack], add) -> None:
+    signals = {options["signal"] for options in plan.config["models"].values()} or {"reads"}
+    for cell, mark, signal in itertools.product(
+        plan.config["cells"], plan.config["marks"], sorted(signals)
+    ):
+        row = own.get((cell, mark))
+        if row:
+            named = f"{plan.config['tracks']} line {row.line}"
+            key = {"bam": "own_bam", "depth": "own_depth"}.get(row.kind, SOURCE_OF.get(row.kind))
+            path = add(key, named, row.file, cell=cell, mark=mark)
+            track = Track(cell, mark, row.kind, path)
+        else:
+            track = Track(cell, mark, signal, add(SOURCE_OF[signal], cell=cell, mark=mark))
+        plan.tracks[track.name] = track
+
+
+# --- what the rules ask --------------------------------------------------------------------------
+
+
+def settings(plan: Plan, model: str, run: str) -> dict:
+    """Settings of one run.
+
+    Raises:
+        InputError: the run is not in the plan; names the nearest one.
+    """
+    if (model, run) not in plan.runs:
+        names = [name for m, name in plan.runs if m == model]
+        raise InputError(
+            plan.where,
+            f"run '{run}' of {model} is not in the plan{hint(run, names)}; its cell, marks and "
+            "fold must be in the configuration",
+        )
+    return plan.runs[model, run]
+
+
+def track(plan: Plan, name: str) -> Track:
+    """One track by name.
+
+    Raises:
+        InputError: the track is not in the plan; names the nearest one.
+    """
+    if name not in plan.tracks:
+        raise InputError(
+            plan.where,
+            f"track '{name}' is not in the plan{hint(name, list(plan.tracks))}; "
+            "add its cell and mark to the configuration",
+        )
+    return plan.tracks[name]
+
+
+def source_dict(plan: Plan, path: str) -> dict:
+    """One file's source as plain values, for a rule's params."""
+    return asdict(plan.files[path])
+
+
+def as_dict(plan: Plan) -> dict:
+    """The plan as plain values: what the report says was asked for."""
+    return {
+        "config": plan.config,
+        "config_file": plan.where,
+        "simulated": bool(plan.config["simulate"]),
+        "cells": {c: plan.cells.get(c, {}).get("name", c) for c in plan.config["cells"]},
+        "marks": plan.config["marks"],
+        "seed": plan.config["seed"],
+        "tracks": list(plan.tracks),
+        "runs": [
+            {
+                "model": model,
+                "run": run,
+                "cell": s["cell"],
+                "marks": s["marks"],
+                "fold": s["fold"]["name"],
+                "shuffled": s["shuffled"],
+            }
+            for (model, run), s in plan.runs.items()
+        ],
+        "sources": [
+            {"key": s.key, "path": path, "url": s.local or s.url} for path, s in plan.files.items()
+        ],
+    }

@@ -1,0 +1,1 @@
+"""Tables, figures, browser tracks and the report."""

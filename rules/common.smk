@@ -1,0 +1,83 @@
+"""The plan and its small input functions; the logic is in epiloom/plan, where it is tested."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from epiloom.plan import jobs
+from epiloom.plan import runs as plan_runs
+from epiloom.plan.errors import InputError
+
+ROOT = Path(workflow.basedir)
+WHERE = ", ".join(map(str, workflow.overwrite_configfiles)) or "config/config.yaml"
+
+try:
+    PLAN = plan_runs.build(config, ROOT, WHERE)
+except InputError as err:
+    sys.exit(str(err))
+
+STORE = f"results/store/{PLAN.assembly}"
+PLAIN_PLAN = plan_runs.as_dict(PLAN)
+
+
+wildcard_constraints:
+    model="|".join(PLAN.cards),
+    run=r"[A-Za-z0-9_.+-]+",
+    track=r"[A-Za-z0-9_.]+-[A-Za-z0-9_.]+",
+    bin=r"\d+",
+    assembly="hg19|hg38",
+
+
+def settings(wc):
+    """Settings of one run; a run that is not in the plan is an error that names the nearest."""
+    return plan_runs.settings(PLAN, wc.model, wc.run)
+
+
+def run_dir(wc):
+    return f"runs/{wc.model}/{wc.run}/{plan_runs.fingerprint(settings(wc))}"
+
+
+def runs_of(wc):
+    return [run for model, run in PLAN.runs if model == wc.model]
+
+
+def card_resource(name):
+    """A resource of the model's card; memory and time grow with every attempt."""
+    return lambda wc, attempt: PLAN.cards[wc.model]["resources"][name] * attempt
+
+
+def gpus(wc):
+    return PLAN.config["models"][wc.model]["gpu"]
+
+
+def example_files(wc):
+    """What a run's examples are made of."""
+    tracks = PLAN.track_names(settings(wc))
+    return {
+        "genes": "results/genes/genes.tsv",
+        "expression": "results/genes/expression.tsv",
+        "features": [f"results/features/{track}.npy" for track in tracks],
+    }
+
+
+def signal_file(wc):
+    """The file a track's numbers are read from: its bigWig, or its sorted reads."""
+    track = plan_runs.track(PLAN, wc.track)
+    if track.kind == "reads":
+        return [f"{STORE}/reads/{track.name}.{part}" for part in ("starts.npy", "ends.npy", "json")]
+    if track.kind == "bam":
+        return [f"results/tracks/{track.name}.bamcoverage.bw"]
+    return [track.file]
+
+
+def report_partial():
+    """After a failure: the same job that `snakemake report_now` runs."""
+    job = jobs.Job("report_now", params={"plan": PLAIN_PLAN}, log="logs/report_now.log")
+    path = Path("logs/report_now.log.job.json")
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(asdict(job)))
+    command = [sys.executable, "-m", "workflow_scripts.report_now", str(path)]
+    subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False)

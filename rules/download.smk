@@ -1,0 +1,64 @@
+"""Every remote or local input file, and the simulated epigenome that can stand in for the servers."""
+
+import re
+
+
+def local_input(wc):
+    """What a download waits for: the local file it is taken from, or the simulation."""
+    if PLAN.config["simulate"]:
+        return "simulated/truth/summary.json"
+    source = PLAN.files[f"resources/{wc.file}"]
+    return source.local if source.local and "://" not in source.local else []
+
+
+rule simulate_epigenome:
+    output:
+        summary="simulated/truth/summary.json",
+    log:
+        "logs/simulate_epigenome.log",
+    benchmark:
+        "benchmarks/simulate_epigenome.tsv"
+    conda:
+        "../envs/genomics.yaml"
+    resources:
+        mem_mb=3000,
+        runtime=30,
+    params:
+        plan=PLAN.config["simulate"],
+        data_version=plan_runs.DATA_VERSION,
+    script:
+        "../workflow_scripts/simulate_epigenome.py"
+
+
+rule download_file:
+    input:
+        local=local_input,
+    output:
+        file="resources/{file}",
+    log:
+        "logs/download/{file}.log",
+    wildcard_constraints:
+        file="|".join(re.escape(p.removeprefix("resources/")) for p in PLAN.files),
+    retries: 2
+    conda:
+        "../envs/genomics.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=720,
+    params:
+        source=lambda wc: plan_runs.source_dict(PLAN, f"resources/{wc.file}"),
+        options=PLAN.config["download"],
+    script:
+        "../workflow_scripts/download_file.py"
+
+
+rule sources:
+    log:
+        "logs/sources.log",
+    localrule: True
+    conda:
+        "../envs/genomics.yaml"
+    params:
+        files=[plan_runs.source_dict(PLAN, path) for path in PLAN.files],
+    script:
+        "../workflow_scripts/sources.py"

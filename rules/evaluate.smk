@@ -1,0 +1,58 @@
+"""Metrics: one module for all models, with the baselines in the same table."""
+
+
+rule fit_baselines:
+    input:
+        unpack(example_files),
+    output:
+        predictions="results/{model}/{run}/baselines.tsv",
+    log:
+        "logs/{model}/{run}/fit_baselines.log",
+    conda:
+        "../envs/torch.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        settings=settings,
+    script:
+        "../workflow_scripts/fit_baselines.py"
+
+
+rule run_metrics:
+    input:
+        predictions="results/{model}/{run}/predictions.tsv",
+        baselines="results/{model}/{run}/baselines.tsv",
+    output:
+        metrics="results/{model}/{run}/metrics.tsv",
+    log:
+        "logs/{model}/{run}/run_metrics.log",
+    conda:
+        "../envs/torch.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        settings=settings,
+    script:
+        "../workflow_scripts/run_metrics.py"
+
+
+rule metrics_table:
+    input:
+        metrics=lambda wc: [f"results/{wc.model}/{r}/metrics.tsv" for r in runs_of(wc)],
+        predictions=lambda wc: [f"results/{wc.model}/{r}/predictions.tsv" for r in runs_of(wc)],
+        baselines=lambda wc: [f"results/{wc.model}/{r}/baselines.tsv" for r in runs_of(wc)],
+    output:
+        table="results/tables/{model}.tsv",
+    log:
+        "logs/{model}/metrics_table.log",
+    conda:
+        "../envs/torch.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        runs=lambda wc: [PLAN.runs[wc.model, run] for run in runs_of(wc)],
+    script:
+        "../workflow_scripts/metrics_table.py"

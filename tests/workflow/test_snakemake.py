@@ -1,0 +1,149 @@
+"""Snakemake itself: dry runs of every example, bad input on the command line, one tiny run to the end."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+SHARED = ROOT.parent / "shared"
+TINY = """
+simulate: {seed: 3, chromosomes: 6, length_bp: 300000, cells: [E003, E116], assays: [H3K4me3, H3K27ac]}
+cells: [E003]
+marks: [H3K4me3]
+bins_bp: [100]
+folds:
+  fold1: {validation: [chr1], test: [chr2]}
+  fold2: {validation: [chr3], test: [chr4]}
+models:
+  promoter_cnn: {epochs: 2, filters: [8, 8, 8], dense: [8, 8], shuffled_control: true}
+"""
+
+
+def snakemake(folder: Path, *args: str, env: dict | None = None) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
+    return subprocess.run(
+        [*command, "--directory", str(folder), "--cores", "2", *args],
+        cwd=ROOT,
+        env=os.environ | (env or {}),
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+
+
+def job_counts(text: str) -> dict[str, int]:
+    """Rule -> number of jobs, from the table that Snakemake prints."""
+    table = text.split("Job stats:")[1].split("total")[0]
+    return {rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", table, re.M)}
+
+
+def test_the_paper_grid_is_planned_without_torch(tmp_path):
+    (tmp_path / "torch.py").write_text("raise ImportError('torch must not be imported to plan')")
+    paths = f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"
+    done = snakemake(
+        *(tmp_path, "-n", "--configfile", "config/examples/paper_epi_to_express.yaml"),
+        env={"PYTHONPATH": paths},
+    )
+    assert done.returncode == 0, done.stderr
+    counts = job_counts(done.stdout)
+    assert counts["train_model"] == counts["predict_model"] == counts["fit_baselines"] == 308
+    assert counts["sort_reads"] == counts["promoter_features"] == counts["bin_track"] == 77
+    assert counts["download_file"] == 77 + 5 and counts["metrics_table"] == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "training", "tracks"), [("demo", 32, 6), ("one_cell", 4, 1), ("real", 72, 15)]
+)
+def test_every_example_is_planned(tmp_path, name, training, tracks):
+    if name == "real" and not SHARED.exists():
+        pytest.skip("shared data not here")
+    done = snakemake(tmp_path, "-n", "--configfile", f"config/examples/{name}.yaml")
+    assert done.returncode == 0, done.stderr
+    counts = job_counts(done.stdout)
+    assert counts["train_model"] == training and counts["bin_track"] == tracks
+
+
+def test_a_bad_configuration_ends_with_its_problems_and_no_traceback(tmp_path):
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("cels: [E003]\nmarks: [H3K4me3]\n")
+    done = snakemake(tmp_path, "-n", "--configfile", str(bad))
+    assert done.returncode == 1
+    assert "did you mean 'cells'" in done.stderr and "bad.yaml" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_run_outside_the_plan_is_refused_with_the_nearest(tmp_path):
+    target = "results/promoter_cnn/E003.H3K4me3.fold9/metrics.tsv"
+    done = snakemake(tmp_path, "-n", target, "--configfile", "config/examples/demo.yaml")
+    assert done.returncode == 1
+    assert "is not in the plan" in done.stderr and "fold" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A tiny run in a folder with a space in its name, from simulation to report."""
+    folder = tmp_path_factory.mktemp("tiny run")
+    (folder / "tiny.yaml").write_text(TINY)
+    done = snakemake(folder, "--configfile", str(folder / "tiny.yaml"))
+    assert done.returncode == 0, done.stderr[-6000:]
+    return folder
+
+
+def test_a_tiny_run_ends_with_a_report_and_all_its_tables(finished):
+    assert (finished / "results/report.html").stat().st_size > 50_000
+    table = (finished / "results/tables/promoter_cnn.tsv").read_text()
+    for word in ("promoter_cnn", "activity_6kb", "ridge_6kb", "pooled", "promoter_cnn_shuffled"):
+        assert word in table
+
+
+def test_a_second_run_has_nothing_to_do(finished):
+    done = snakemake(finished, "-n", "--configfile", str(finished / "tiny.yaml"))
+    assert "Nothing to be done" in done.stdout + done.stderr
+
+
+def test_one_deleted_result_rebuilds_only_what_depends_on_it(finished):
+    (finished / "results/promoter_cnn/E003.H3K4me3.fold1/predictions.tsv").unlink()
+    config = str(finished / "tiny.yaml")
+    done = snakemake(finished, "-n", "--configfile", config)
+    assert job_counts(done.stdout) == {
+        "all": 1,
+        "predict_model": 1,
+        "run_metrics": 1,
+        "metrics_table": 1,
+        "write_report": 1,
+    }
+    assert snakemake(finished, "--configfile", config).returncode == 0
+
+
+def test_another_learning_rate_trains_again_but_reads_no_track_again(finished):
+    changed = yaml.safe_load(TINY)
+    changed["models"]["promoter_cnn"]["learning_rate"] = 0.01
+    (finished / "changed.yaml").write_text(yaml.safe_dump(changed))
+    done = snakemake(finished, "-n", "--configfile", str(finished / "changed.yaml"))
+    counts = job_counts(done.stdout)
+    assert counts["train_model"] == 4
+    assert not {"simulate_epigenome", "sort_reads", "bin_track", "promoter_features"} & set(counts)
+
+
+def test_a_failed_job_leaves_a_partial_report_and_the_command_to_repeat_it(finished, tmp_path):
+    config = yaml.safe_load(TINY)
+    (tmp_path / "own.bw").write_text("<!DOCTYPE html><html>moved</html>")
+    (tmp_path / "tracks.tsv").write_text(
+        f"cell\tmark\tkind\tfile\nE003\tH3K4me3\tdepth\t{tmp_path}/own.bw\n"
+    )
+    config["tracks"] = str(tmp_path / "tracks.tsv")
+    (tmp_path / "bad.yaml").write_text(yaml.safe_dump(config))
+    (tmp_path / "simulated").symlink_to(finished / "simulated")
+    done = snakemake(tmp_path, "--keep-going", "--configfile", str(tmp_path / "bad.yaml"))
+    assert done.returncode == 1
+    assert "HTML page" in done.stderr and "repeat this job by hand" in done.stderr
+    assert not list((tmp_path / "resources").rglob("own.bw"))
+    report = (tmp_path / "results/report.partial.html").read_text()
+    assert "HTML page" in report and "workflow_scripts.download_file" in report

@@ -1,0 +1,1 @@
+"""Thin entry points, one per rule, same name as the rule."""
