@@ -1,4 +1,4 @@
-"""epiloom: from public accessions to trained, compared and explained models of the human epigenome."""
+"""epiloom: from public accessions to trained, compared, explained models of the epigenome."""
 
 from snakemake.utils import min_version
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import asdict
@@ -20,6 +21,7 @@ except InputError as err:
     sys.exit(str(err))
 
 STORE = f"results/store/{PLAN.assembly}"
+DOWNLOADS = "|".join(re.escape(path.removeprefix("resources/")) for path in PLAN.files)
 PLAIN_PLAN = plan_runs.as_dict(PLAN)
 
 
@@ -71,6 +73,14 @@ def signal_file(wc):
     if track.kind == "bam":
         return [f"results/tracks/{track.name}.bamcoverage.bw"]
     return [track.file]
+
+
+def local_input(wc):
+    """What a download waits for: the local file it is taken from, or the simulation."""
+    if PLAN.config["simulate"]:
+        return "simulated/truth/summary.json"
+    source = PLAN.files[f"resources/{wc.file}"]
+    return source.local if source.local and "://" not in source.local else []
 
 
 def report_partial():

@@ -41,6 +41,7 @@ rule promoter_features:
         mem_mb=lambda wc, attempt: 3000 * attempt,
         runtime=60,
     params:
+        missing=PLAN.config["missing"],
         data_version=plan_runs.DATA_VERSION,
     script:
         "../workflow_scripts/promoter_features.py"

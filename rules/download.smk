@@ -1,14 +1,4 @@
-"""Every remote or local input file, and the simulated epigenome that can stand in for the servers."""
-
-import re
-
-
-def local_input(wc):
-    """What a download waits for: the local file it is taken from, or the simulation."""
-    if PLAN.config["simulate"]:
-        return "simulated/truth/summary.json"
-    source = PLAN.files[f"resources/{wc.file}"]
-    return source.local if source.local and "://" not in source.local else []
+"""Every remote or local input file, and the simulation that can stand in for the servers."""
 
 
 rule simulate_epigenome:
@@ -38,7 +28,7 @@ rule download_file:
     log:
         "logs/download/{file}.log",
     wildcard_constraints:
-        file="|".join(re.escape(p.removeprefix("resources/")) for p in PLAN.files),
+        file=DOWNLOADS,
     retries: 2
     conda:
         "../envs/genomics.yaml"

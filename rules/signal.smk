@@ -121,7 +121,6 @@ rule bin_track:
     params:
         bins=PLAN.config["bins_bp"],
         missing=PLAN.config["missing"],
-        source=lambda wc: plan_runs.track(PLAN, wc.track).file,
         data_version=plan_runs.DATA_VERSION,
     script:
         "../workflow_scripts/bin_track.py"

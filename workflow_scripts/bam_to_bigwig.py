@@ -4,8 +4,8 @@ from epiloom.plan import jobs
 
 
 def main(job: jobs.Job) -> None:
+    from epiloom.data.bam import bam_to_bigwig
     from epiloom.data.genome import Genome
-    from epiloom.data.reads import bam_to_bigwig
 
     bam_to_bigwig(
         job.input["bam"],

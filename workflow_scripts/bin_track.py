@@ -4,18 +4,20 @@ from epiloom.plan import jobs
 
 
 def main(job: jobs.Job) -> None:
-    from epiloom.data.genome import Genome
-    from epiloom.data.store import bin_track
+    from pathlib import Path
 
-    bin_track(
-        job.input["signal"],
+    from epiloom.data.genome import Genome
+    from epiloom.data.reads import open_signal
+    from epiloom.data.store import write_track
+
+    write_track(
+        Path(job.input["manifest"]).parent,
+        job.wildcards["track"],
+        open_signal(job.input["signal"]),
         Genome.load(job.input["manifest"]),
         bins=job.params["bins"],
         missing=job.params["missing"]["policy"],
         min_covered=job.params["missing"]["min_covered"],
-        source=job.params["source"],
-        outputs=job.output["bins"],
-        facts_out=job.output["facts"],
     )
 
 

@@ -4,16 +4,15 @@ from epiloom.plan import jobs
 
 
 def main(job: jobs.Job) -> None:
-    import numpy as np
+    from pathlib import Path
 
-    from epiloom.data.files import atomic
     from epiloom.data.genome import Genome, mask
+    from epiloom.data.store import write_mask
 
-    genome = Genome.load(job.input["manifest"])
+    genome, bin_bp = Genome.load(job.input["manifest"]), int(job.wildcards["bin"])
     gaps, blacklist = job.input.get("gaps") or None, job.input.get("blacklist") or None
-    flags = mask(genome, int(job.wildcards["bin"]), gaps, blacklist)
-    with atomic(job.output["mask"]) as tmp:
-        np.save(tmp, flags)
+    store = Path(job.input["manifest"]).parent
+    write_mask(store, mask(genome, bin_bp, gaps, blacklist), bin_bp)
 
 
 if __name__ == "__main__":

@@ -10,10 +10,15 @@ def main(job: jobs.Job) -> None:
     from epiloom.data.files import atomic
     from epiloom.data.genes import promoter_features
     from epiloom.data.genome import Genome
+    from epiloom.data.reads import open_signal
 
-    genome = Genome.load(job.input["manifest"])
-    genes = pd.read_csv(job.input["genes"], sep="\t")
-    features = promoter_features(job.input["signal"], genes, genome)
+    features = promoter_features(
+        open_signal(job.input["signal"]),
+        pd.read_csv(job.input["genes"], sep="\t"),
+        Genome.load(job.input["manifest"]),
+        missing=job.params["missing"]["policy"],
+        min_covered=job.params["missing"]["min_covered"],
+    )
     with atomic(job.output["features"]) as tmp:
         np.save(tmp, features)
 

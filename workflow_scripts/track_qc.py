@@ -4,21 +4,19 @@ from epiloom.plan import jobs
 
 
 def main(job: jobs.Job) -> None:
-    from epiloom.data.files import atomic
-    from epiloom.data.genome import Genome
-    from epiloom.data.qc import qc_row
+    from pathlib import Path
 
-    row = qc_row(
-        job.wildcards["track"],
-        Genome.load(job.input["manifest"]),
-        job.params["bin_bp"],
-        bins=job.input["bins"],
-        facts=job.input["facts"],
-        mask=job.input["mask"],
-        genes=job.input["genes"],
-    )
+    import pandas as pd
+
+    from epiloom.data.files import atomic
+    from epiloom.data.qc import qc_row
+    from epiloom.data.store import GenomeStore
+
+    store = GenomeStore(Path(job.input["manifest"]).parent)
+    genes = pd.read_csv(job.input["genes"], sep="\t")
+    row = qc_row(store, job.wildcards["track"], job.params["bin_bp"], genes["chrom"], genes["tss"])
     with atomic(job.output["row"]) as tmp:
-        row.to_csv(tmp, sep="\t", index=False)
+        pd.DataFrame([row]).to_csv(tmp, sep="\t", index=False)
 
 
 if __name__ == "__main__":

@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import yaml
 
-from epiloom.plan import sources
+from epiloom.plan import checks, sources
 from epiloom.plan.config import hint, resolve
 from epiloom.plan.errors import InputError
 from epiloom.plan.tracks import SOURCE_OF, OwnTrack, Track, read_own_tracks, read_table
@@ -21,8 +20,6 @@ from epiloom.plan.tracks import SOURCE_OF, OwnTrack, Track, read_own_tracks, rea
 DATA_VERSION = 1
 
 SIMULATED = "simulated"  # the mirror's folder in the working directory
-MAIN_CHROMOSOMES = [f"chr{c}" for c in [*range(1, 23), "X", "Y"]]
-BIGWIG_KINDS = ("depth", "pval", "fold_change")
 
 
 @dataclass(frozen=True)
@@ -81,12 +78,12 @@ def build(config: dict, root: str | Path, where: str = "config/config.yaml") -> 
     plan = Plan(config, where, cards(root), read_table(root / "config/cells.tsv", "cell"))
     known_marks = read_table(root / "config/marks.tsv", "mark")
     problems = [
-        *_check_cells(config, plan.cells, own),
-        *_check_marks(config, known_marks, own),
-        *_check_folds(config),
-        *_check_mark_sets(config),
-        *_check_pairs(config, plan.cells, known_marks, own),
-        *_check_simulation(config),
+        *checks.cells(config, plan.cells, own),
+        *checks.marks(config, known_marks, own),
+        *checks.folds(config),
+        *checks.mark_sets(config),
+        *checks.pairs(config, plan.cells, known_marks, own),
+        *checks.simulation(config),
     ]
     if not problems:
         for model, settings in config["models"].items():
@@ -95,119 +92,6 @@ def build(config: dict, root: str | Path, where: str = "config/config.yaml") -> 
     if problems:
         raise InputError(where, problems)
     return plan
-
-
-# --- checks that a schema cannot express --------------------------------------------------------
-
-
-def _check_cells(config: dict, cells: dict, own: dict) -> Iterator[str]:
-    known = {*cells, *(cell for cell, _ in own)}
-    for cell in config["cells"]:
-        if cell not in known:
-            yield (
-                f"cells: '{cell}' is neither in config/cells.tsv nor in your tracks table"
-                f"{hint(cell, sorted(known))}; correct it or add its tracks to the table"
-            )
-        elif (
-            config["models"]
-            and cell in cells
-            and cells[cell]["expression"] != "1"
-            and "roadmap_rpkm" not in config["sources"]["local"]
-        ):
-            yield (
-                f"cells: '{cell}' has no column in the Roadmap expression table; leave it out, or "
-                "give your own table with the key sources.local.roadmap_rpkm"
-            )
-
-
-def _check_marks(config: dict, known_marks: dict, own: dict) -> Iterator[str]:
-    known = {*known_marks, *(mark for _, mark in own)}
-    for mark in config["marks"]:
-        if mark not in known:
-            yield (
-                f"marks: '{mark}' is neither in config/marks.tsv nor in your tracks table"
-                f"{hint(mark, sorted(known))}; correct it or add its tracks to the table"
-            )
-
-
-def _check_pairs(config: dict, cells: dict, known_marks: dict, own: dict) -> Iterator[str]:
-    overridden = {SOURCE_OF[k] for k in SOURCE_OF} & set(config["sources"]["local"])
-    if config["simulate"] or overridden:
-        return  # other files than Roadmap's own; whether they exist is checked file by file
-    for cell in config["cells"]:
-        if cell not in cells:
-            missing = [m for m in config["marks"] if (cell, m) not in own]
-            for mark in missing:
-                yield f"tracks: no row for {cell} {mark}; add one, or drop the cell or the mark"
-            continue
-        has = cells[cell]["marks"].split(",")
-        for mark in config["marks"]:
-            if mark not in has and (cell, mark) not in own and mark in known_marks:
-                yield (
-                    f"marks: Roadmap has no {mark} for {cell} ({cells[cell]['name']}); it has "
-                    f"{', '.join(has[:8])}. Drop the cell or the mark, or add your own track"
-                )
-
-
-def chromosomes(config: dict) -> list[str]:
-    """Names of the chromosomes in use, in order."""
-    if config["simulate"]:
-        return [f"chr{i + 1}" for i in range(config["simulate"]["chromosomes"])]
-    return config["chromosomes"] or MAIN_CHROMOSOMES
-
-
-def _check_folds(config: dict) -> Iterator[str]:
-    tested: dict[str, str] = {}
-    known = chromosomes(config)
-    for name, fold in config["folds"].items():
-        for chrom in set(fold["validation"]) & set(fold["test"]):
-            yield (
-                f"folds.{name}: {chrom} is in validation and in test; a held-out chromosome may be "
-                "in one of them only"
-            )
-        for part in ("validation", "test"):
-            for chrom in fold[part]:
-                if chrom not in known:
-                    yield (
-                        f"folds.{name}.{part}: '{chrom}' is not a chromosome in use"
-                        f"{hint(chrom, known)}; in use: {', '.join(known)}"
-                    )
-        for chrom in fold["test"]:
-            if chrom in tested:
-                yield (
-                    f"folds.{name}.test: {chrom} is tested in {tested[chrom]} too, so its genes "
-                    "would count twice; keep it in one fold"
-                )
-            tested[chrom] = name
-        if not set(known) - set(fold["validation"]) - set(fold["test"]):
-            yield f"folds.{name}: no chromosome is left for training; hold out fewer"
-
-
-def _check_mark_sets(config: dict) -> Iterator[str]:
-    for model, settings in config["models"].items():
-        for entry in settings.get("mark_sets", []):
-            if entry in ("each", "pairs", "all"):
-                continue
-            marks = entry.split("+")
-            for mark in marks:
-                if mark not in config["marks"]:
-                    yield (
-                        f"models.{model}.mark_sets: '{mark}' is not in `marks`"
-                        f"{hint(mark, [*config['marks'], 'each', 'pairs', 'all'])}; add it there"
-                    )
-            if len(set(marks)) < len(marks):
-                yield f"models.{model}.mark_sets: '{entry}' names a mark twice; name it once"
-
-
-def _check_simulation(config: dict) -> Iterator[str]:
-    sim = config["simulate"]
-    if not sim:
-        return
-    for key, made in (("cells", sim["cells"]), ("marks", sim["assays"])):
-        for name in config[key]:
-            if name not in made:
-                where = "cells" if key == "cells" else "assays"
-                yield f"{key}: '{name}' is not simulated; add it to simulate.{where}"
 
 
 # --- runs ----------------------------------------------------------------------------------------

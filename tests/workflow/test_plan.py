@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from epiloom.plan import runs
+from epiloom.plan.checks import MAIN_CHROMOSOMES
 from epiloom.plan.config import reference, resolve
 from epiloom.plan.errors import InputError
 
@@ -55,7 +56,7 @@ def test_mark_sets_are_expanded_without_repeats():
 def test_every_gene_is_tested_once_with_swapped_folds():
     plan = runs.build(example("one_cell", swap_folds=True), ROOT)
     tested = [c for s in plan.runs.values() for c in s["fold"]["test"]]
-    assert sorted(tested) == sorted(runs.MAIN_CHROMOSOMES)
+    assert sorted(tested) == sorted(MAIN_CHROMOSOMES)
     for s in plan.runs.values():
         assert not set(s["fold"]["test"]) & set(s["fold"]["validation"])
 
@@ -98,7 +99,14 @@ def test_all_problems_are_told_at_once():
     config["models"] = {"promoter_cnn": {"mark_sets": ["H3K4me3+H3K27ac"]}}
     config["folds"] = {"a": {"validation": ["chr1"], "test": ["chr1", "chr77"]}}
     text = problems(config)
-    for part in ("'E16'", "did you mean", "'H3K4m3'", "'H3K27ac'", "chr77", "chr1 is in validation"):
+    for part in (
+        "'E16'",
+        "did you mean",
+        "'H3K4m3'",
+        "'H3K27ac'",
+        "chr77",
+        "chr1 is in validation",
+    ):
         assert part in text
 
 

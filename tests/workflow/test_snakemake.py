@@ -1,4 +1,4 @@
-"""Snakemake itself: dry runs of every example, bad input on the command line, one tiny run to the end."""
+"""Snakemake itself: dry runs of every example, bad input, one tiny run to the end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared"
 TINY = """
-simulate: {seed: 3, chromosomes: 6, length_bp: 300000, cells: [E003, E116], assays: [H3K4me3, H3K27ac]}
+simulate:
+  {seed: 3, chromosomes: 6, length_bp: 300000, cells: [E003, E116], assays: [H3K4me3, H3K27ac]}
 cells: [E003]
 marks: [H3K4me3]
 bins_bp: [100]

@@ -1,0 +1,89 @@
+# GNU make. Variables: DIR (working directory), CONFIG (configuration file), CORES, PROFILE, and
+# ARGS (for pytest and pip-compile).
+#   make setup && make demo          install, then run everything on simulated data
+#   make help                        one line per target
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+CORES ?= $(shell n=$$(nproc); echo $$((n < 8 ? n : 8)))
+DIR ?= demo
+EXAMPLE = $(wildcard config/examples/$(DIR).yaml)
+CONFIG ?= $(if $(EXAMPLE),$(EXAMPLE),config/config.yaml)
+PROFILE ?= slurm
+ARGS ?=
+
+# Programs of the environment (bamCoverage, snakemake) are found without activating it.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# Snakemake keeps a small cache below the home folder; some cluster and CI accounts have none.
+ifneq ($(shell test -w "$$HOME" && echo yes),yes)
+export XDG_CACHE_HOME ?= $(CURDIR)/.snakemake/cache
+endif
+
+PYTHON = .venv/bin/python
+SNAKEMAKE = $(PYTHON) -m snakemake --directory "$(DIR)" --configfile "$(CONFIG)"
+
+.PHONY: help setup demo real report sources test lint docs lock clean rescue
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+
+setup: ## install into .venv (bedtools through apt-get when run as root)
+	@envs/setup.sh
+
+demo: DIR = demo
+demo: CONFIG = config/examples/demo.yaml
+real: DIR = real
+real: CONFIG = config/examples/real.yaml
+demo: setup ## everything on simulated data, no network (minutes)
+real: setup ## the same on real Roadmap signal of the ENCODE pilot regions
+demo real:
+	$(SNAKEMAKE) --cores $(CORES)
+	@echo "report: $(DIR)/results/report.html"
+	@if [ -z "$${CI:-}" ] && [ -n "$${DISPLAY:-}$${WAYLAND_DISPLAY:-}" ] && \
+	command -v xdg-open >/dev/null; \
+	then xdg-open "$(DIR)/results/report.html" >/dev/null 2>&1 & fi
+
+report: setup ## rebuild the report of DIR from what is finished
+	$(SNAKEMAKE) --cores 1 report_now
+	@echo "report: $(DIR)/results/report.partial.html"
+
+sources: DIR = .
+sources: CONFIG = config/config.yaml
+sources: setup ## list every remote file of CONFIG, with size and licence
+	$(SNAKEMAKE) --cores 1 sources
+
+# Nothing may follow pytest's own last line, so nothing does.
+test: setup ## all tests, e.g. make test ARGS="-k genome"
+	@$(PYTHON) -m pytest $(ARGS)
+
+lint: setup ## ruff, snakefmt and snakemake --lint
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	.venv/bin/snakefmt --check Snakefile rules
+	$(PYTHON) -m snakemake --lint
+
+docs: setup ## remake config/README.md from the schema
+	$(PYTHON) -m epiloom.plan.config > config/README.md.new
+	mv config/README.md.new config/README.md
+
+lock: ## remake requirements.lock from pyproject.toml (needs network)
+	@envs/lock.sh $(ARGS)
+
+# Downloads (resources/) stay. Without DIR: demo and real.
+CLEAN = $(if $(filter command,$(origin DIR)),"$(DIR)",demo real)
+clean: ## remove results, training state and logs, never downloads
+	@for dir in $(CLEAN); do for part in results runs logs benchmarks simulated; do \
+	if [ -e "$$dir/$$part" ]; then echo "removing $$dir/$$part"; rm -rf "$$dir/$$part"; fi; \
+	done; done
+	@echo "clean: downloads in resources/ are kept"
+
+# After Snakemake itself was killed on a cluster: its jobs go on, and a new run would start second
+# copies of them.
+rescue: ## cluster: cancel the orphaned jobs of DIR, unlock, continue
+	@squeue -h -u "$$(id -un)" -o '%i|%j|%Z' | awk -F'|' -v d="$$(cd "$(DIR)" && pwd -P)" \
+	'$$2 ~ /^epiloom_/ && $$3 == d {print $$1}' | xargs -r -t scancel
+	$(SNAKEMAKE) --unlock
+	$(SNAKEMAKE) --profile $(PROFILE) --rerun-incomplete

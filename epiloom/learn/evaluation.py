@@ -1,0 +1,88 @@
+"""Predictions of a trained model, as a table of genes."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from epiloom.learn import checkpoint, devices, loader
+from epiloom.learn.loader import Examples, Piece
+from epiloom.plan.errors import InputError
+
+COLUMNS = ("gene_id", "chrom", "part", "predictor", "y", "y_hat")
+
+
+def load_model(spec: Any, weights: str | Path) -> torch.nn.Module:
+    """The model a weights file belongs to, on the CPU, in evaluation mode.
+
+    Raises:
+        InputError: the file is not a weights file of this model.
+    """
+    content = checkpoint.load(weights)
+    if set(content) != {"state_dict", "settings"}:
+        raise InputError(weights, "holds no state_dict and settings; training did not write it")
+    net = spec.build(content["settings"])
+    try:
+        net.load_state_dict(content["state_dict"])
+    except RuntimeError as err:
+        raise InputError(weights, f"does not fit {spec.name}: {err}; train again") from err
+    return net.eval()
+
+
+def predict(
+    spec: Any, net: torch.nn.Module, examples: Examples, device: str = "auto", batch: int = 256
+) -> np.ndarray:
+    """Predictions of all examples in their order, float32 [n, ...]; none is left out.
+
+    The network is used in evaluation mode, so neither the batch size nor the neighbours in a batch
+    matter (but for float32 rounding); it is handed back in the mode and place it came in.
+    """
+    place = torch.device(devices.pick_device(device))
+    home = next(net.parameters()).device
+    training = net.training
+    cuts = np.array_split(np.arange(len(examples)), max(1, -(-len(examples) // batch)))
+    net.to(place).eval()
+    try:
+        pieces = (Piece(cut, 1.0) for cut in cuts)
+        with torch.no_grad(), closing(loader.feed(examples, pieces, place)) as batches:
+            found = [net(*(b[key] for key in spec.inputs)).float().cpu() for _, b in batches]
+    finally:
+        net.to(home).train(training)
+    return torch.cat(found).numpy()
+
+
+def predictions(
+    spec: Any,
+    weights: str | Path,
+    examples: Examples,
+    part: str,
+    device: str = "auto",
+    threads: int | None = None,
+) -> pd.DataFrame:
+    """Truth and prediction of every example of one part (columns `COLUMNS`).
+
+    Args:
+        weights: file written by training; the predictor has the model's name.
+        part: validation or test, for the column of that name.
+        threads: cores to use (default: leave torch's setting).
+    """
+    if threads:
+        devices.set_threads(threads)
+    y_hat = predict(spec, load_model(spec, weights), examples, device)
+    return frame(
+        examples, part, spec.name, examples.batch(np.arange(len(examples)))[spec.target], y_hat
+    )
+
+
+def frame(
+    examples: Any, part: str, predictor: str, y: np.ndarray, y_hat: np.ndarray
+) -> pd.DataFrame:
+    """Rows of one part and predictor, in the order of the examples."""
+    names = examples.names(np.arange(len(examples)))
+    values = (names, examples.chroms, part, predictor, y, np.asarray(y_hat, np.float32))
+    return pd.DataFrame(dict(zip(COLUMNS, values, strict=True)))

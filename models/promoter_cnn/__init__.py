@@ -1,0 +1,1 @@
+"""Promoter CNN of epi_to_express: binned marks around a TSS -> expression."""

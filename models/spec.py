@@ -1,0 +1,27 @@
+"""ModelSpec: all that the shared code knows about a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Everything the shared code needs to train, evaluate and import a model.
+
+    Settings are the plain mapping of one run; a key that is absent takes the paper's value, so
+    `build({})` is the model of the paper. A batch is a mapping of named tensors, examples first.
+    """
+
+    name: str
+    build: Callable[[Mapping[str, Any]], nn.Module]  # settings -> module
+    loss: Callable[[Tensor, Mapping[str, Any]], Tensor]  # prediction, batch -> mean over examples
+    inputs: tuple[str, ...]  # batch keys passed to forward, in order
+    target: str  # batch key holding the truth
+    example: Callable[[Mapping[str, Any]], dict[str, Tensor]]  # settings -> tiny batch, for tests
+    # weights under the names of the published code -> (settings of the sizes, state dict)
+    import_published: Callable[[Mapping[str, Any]], tuple[dict[str, Any], dict[str, Tensor]]]

@@ -1,0 +1,90 @@
+"""Compare our models with stored outputs of the original ones.
+
+    python -m tests.golden FILE...
+
+A file holds the model's name, a seed, the names and shapes of the original weights, and the output
+that the original code returned for weights and inputs drawn by a fixed rule from the seed. One line
+is printed per file: file, model, status, largest absolute difference. The exit status is 1 if any
+difference exceeds 1e-4 or a file cannot be used.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import models
+
+TOLERANCE = 1e-4
+BINS = 60  # of the promoter window, when the file does not say
+
+
+def uniform(seed: int, number: int, shape: list[int]) -> np.ndarray:
+    """The rule's random numbers for the weight array of this number, in [-1, 1)."""
+    return np.random.RandomState(1000 * seed + number).uniform(-1, 1, size=tuple(shape))
+
+
+def promoter_cnn(golden: dict) -> np.ndarray:
+    """Our output for Keras weights of any size (kernels (width, in, out), dense (in, out))."""
+    weights: dict = {}
+    for number, (name, shape) in enumerate(golden["keras_weights"]):
+        values = uniform(golden["seed"], number, shape)
+        values = values * (np.sqrt(6 / np.prod(shape[:-1])) if len(shape) > 1 else 0.1)
+        weights[name] = values.astype(np.float32)
+    genes = len(golden["output"])
+    marks = weights["conv1.kernel"].shape[1]
+    spec = models.load("promoter_cnn")
+    settings, state = spec.import_published({**weights, "bins": golden.get("bins")})
+    bins = golden.get("bins", settings["window_bp"] // 100)
+    drawn = np.random.RandomState(golden["seed"] + 77).uniform(0, 4, size=(genes, bins, marks))
+    signal_BLM = np.round(drawn, 3).astype(np.float32)
+    net = spec.build(settings).eval()
+    net.load_state_dict(state)
+    with torch.no_grad():
+        return net(torch.from_numpy(signal_BLM).transpose(1, 2)).numpy()
+
+
+MODELS: dict[str, Callable[[dict], np.ndarray]] = {"promoter_cnn": promoter_cnn}
+
+
+def compare(path: Path) -> tuple[str, str, str, bool]:
+    """Model, status, difference, and whether that is acceptable."""
+    try:
+        golden = json.loads(path.read_text())
+        model = str(golden["model"])
+    except (OSError, ValueError, KeyError, TypeError) as err:
+        return "-", f"cannot be read ({type(err).__name__}: {err})", "-", False
+    if model not in MODELS or model not in models.names():
+        return model, "not built", "-", True
+    try:
+        ours = MODELS[model](golden)
+        theirs = np.asarray(golden["output"], np.float64)
+        if ours.size != theirs.size:
+            return model, f"{ours.size} values, not {theirs.size}", "-", False
+        difference = float(np.abs(ours.ravel() - theirs.ravel()).max())
+    except (KeyError, ValueError, RuntimeError) as err:
+        return model, f"failed ({type(err).__name__}: {err})", "-", False
+    fine = difference <= TOLERANCE  # also False for NaN
+    return model, "ok" if fine else "differs", f"{difference:.1e}", fine
+
+
+def main(arguments: list[str]) -> int:
+    if not arguments:
+        sys.stderr.write("usage: python -m tests.golden FILE...\n")
+        return 2
+    torch.set_num_threads(1)
+    fine = True
+    for name in arguments:
+        model, status, difference, acceptable = compare(Path(name))
+        sys.stdout.write(f"{Path(name).name} {model} {status} {difference}\n")
+        fine &= acceptable
+    return 0 if fine else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,570 @@
+"""The report says what the tables say, opens offline, and survives anything that is missing."""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from epiloom.plan.errors import InputError
+from epiloom.show import answer, checks, missing, results
+from epiloom.show.report import build_report
+
+NAMES = {"E003": "H1 cells", "E116": "GM12878 lymphoblastoid cells", "E118": "HepG2 cells"}
+FOLDS = {
+    "fold1": {"validation": ["chr1", "chr14"], "test": ["chr5", "chr6"]},
+    "fold2": {"validation": ["chr7"], "test": ["chr10", "chr12"]},
+}
+STRENGTH = {"H3K4me3": 0.72, "H3K27ac": 0.70, "H3K9ac": 0.69, "H3K36me3": 0.6, "H3K4me1": 0.5}
+STRENGTH |= {"H3K27me3": 0.45, "H3K9me3": 0.2}
+BASELINES = {"activity_1.5kb": 0.82, "activity_3kb": 0.86, "activity_6kb": 0.9}
+BASELINES |= {"activity_40kb": 0.6, "ridge_6kb": 0.95}
+SECTIONS = ["answer", "run", "quality", "curves", "comparison", "observed", "reading", "next"]
+SECTIONS += ["missing", "versions", "cost"]
+
+
+# --- a working directory as a finished workflow leaves it ----------------------------------------
+
+
+class Made:
+    """Writes tables whose numbers follow from drawn predictions, so that they agree."""
+
+    def __init__(self, work: Path, cells=("E003", "E116"), marks=("H3K4me3", "H3K27ac"), **options):
+        self.work, self.cells, self.marks = work, list(cells), list(marks)
+        self.genes_per_fold = options.get("genes", 120)
+        self.folds = options.get("folds", FOLDS)
+        self.shuffled = options.get("shuffled", True)
+        self.epochs = options.get("epochs", 14)
+        self.rng = np.random.default_rng(7)
+        self.runs, self.rows = [], []
+        self._genes()
+        self._runs()
+        self._quality()
+        self.write("results/tables/promoter_cnn.tsv", pd.DataFrame(self.rows))
+        self.plan = self._plan()
+        (work / "results/provenance.json").write_text(json.dumps(self.plan))
+        self._benchmarks()
+
+    def write(self, path: str, table: pd.DataFrame) -> None:
+        path = self.work / path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        table.to_csv(path, sep="\t", index=False)
+
+    def _genes(self) -> None:
+        count = self.genes_per_fold * len(self.folds)
+        test = [fold["test"][0] for fold in self.folds.values()]
+        self.genes = pd.DataFrame(
+            {
+                "gene_id": [f"ENSG{i:011d}" for i in range(count)],
+                "gene_name": [f"GENE{i}" for i in range(count)],
+                "chrom": np.repeat(test, self.genes_per_fold),
+                "tss": 10_000 + 5_000 * np.arange(count),
+                "strand": "+",
+                "gene_start": 10_000 + 5_000 * np.arange(count),
+                "gene_end": 12_000 + 5_000 * np.arange(count),
+            }
+        )
+        silent = self.rng.random(count) < 0.35
+        self.y = np.where(silent, 0, self.rng.gamma(3, 1.2, count))
+        rpkm = {cell: np.round(2**self.y - 1, 4) for cell in self.cells}
+        self.write("results/genes/genes.tsv", self.genes)
+        self.write("results/genes/expression.tsv", self.genes[["gene_id"]].assign(**rpkm))
+
+    def _predict(self, r: float) -> np.ndarray:
+        z = (self.y - self.y.mean()) / self.y.std()
+        noise = self.rng.normal(size=len(z))
+        drawn = r * z + np.sqrt(1 - r**2) * noise
+        return self.y.mean() + drawn * self.y.std() * max(abs(r), 0.1)
+
+    def _runs(self) -> None:
+        for cell in self.cells:
+            for place, mark in enumerate(self.marks):
+                r = STRENGTH[mark] + 0.02 * self.cells.index(cell)
+                self._set(cell, mark, "promoter_cnn", r, False)
+                if self.shuffled and place == 0:
+                    self._set(cell, mark, "promoter_cnn_shuffled", 0.02, True)
+
+    def _set(self, cell: str, mark: str, predictor: str, r: float, shuffled: bool) -> None:
+        drawn = {predictor: self._predict(r)}
+        if not shuffled:
+            drawn |= {name: self._predict(r * part) for name, part in BASELINES.items()}
+        for i, (name, fold) in enumerate(self.folds.items()):
+            run = f"{cell}.{mark}.{name}" + (".shuffled" if shuffled else "")
+            own = slice(i * self.genes_per_fold, (i + 1) * self.genes_per_fold)
+            rows = [self._row(cell, mark, name, key, drawn[key][own], own) for key in drawn]
+            self.rows += rows
+            folder = f"results/promoter_cnn/{run}"
+            self.write(f"{folder}/metrics.tsv", pd.DataFrame(rows))
+            table = self.genes[["gene_id", "chrom"]][own].assign(part="test", predictor=predictor)
+            table = table.assign(y=self.y[own], y_hat=drawn[predictor][own])
+            self.write(f"{folder}/predictions.tsv", table)
+            self.write(f"{folder}/history.tsv", self._history(shuffled))
+            self.runs.append(
+                {
+                    "model": "promoter_cnn",
+                    "run": run,
+                    "cell": cell,
+                    "marks": [mark],
+                    "fold": {"name": name, **fold},
+                    "shuffled": shuffled,
+                }
+            )
+            self._log(run)
+        every = slice(0, len(self.y))
+        self.rows += [self._row(cell, mark, "pooled", key, drawn[key], every) for key in drawn]
+
+    def _row(self, cell, mark, fold, predictor, y_hat, own) -> dict:
+        y = self.y[own]
+        r = float(np.corrcoef(y, y_hat)[0, 1])
+        half = 1.96 * (1 - r**2) / np.sqrt(len(y))
+        mse = float(np.mean((y - y_hat) ** 2))
+        return {
+            **{"model": "promoter_cnn", "cell": cell, "marks": mark, "fold": fold, "part": "test"},
+            **{"predictor": predictor, "n": len(y), "r": r, "r_low": r - half, "r_high": r + half},
+            **{"spearman": r - 0.01, "r2": 1 - mse / float(np.var(y)), "mse": mse},
+        }
+
+    def _history(self, shuffled: bool) -> pd.DataFrame:
+        epoch = np.arange(1, self.epochs + 1)
+        floor = 5.0 if shuffled else 2.2
+        noise = self.rng.normal(0, 0.04, len(epoch))
+        validation = floor + 2 * np.exp(-epoch / 2.5) + 0.02 * np.maximum(epoch - 8, 0) + noise
+        return pd.DataFrame(
+            {
+                "epoch": epoch,
+                "step": epoch * 200,
+                "train_loss": floor - 0.3 + 2.2 * np.exp(-epoch / 3),
+                "validation_loss": validation,
+                "learning_rate": np.where(epoch > 10, 2e-4, 1e-3),
+                "samples_per_s": 900.0,
+                "seconds": 15.0,
+                "peak_memory_mb": 700,
+                "best": (epoch == epoch[np.argmin(validation)]).astype(int),
+            }
+        )
+
+    def _log(self, run: str) -> None:
+        folder = self.work / "logs/promoter_cnn" / run
+        folder.mkdir(parents=True, exist_ok=True)
+        job = {"rule": "train_model", "wildcards": {"run": run}}
+        (folder / "train_model.log.job.json").write_text(json.dumps(job))
+        (folder / "train_model.log").write_text(
+            "2026-01-01 00:00:00,000 INFO train_model {} on node, python 3.11\n"
+            "2026-01-01 00:03:00,000 INFO train_model: done in 180.0 s\n"
+        )
+
+    def fail(self, run: str, *gone: str) -> None:
+        """Let a run end as a failed job does: a traceback in the log, no outputs."""
+        for name in gone or ("history.tsv", "predictions.tsv", "metrics.tsv"):
+            (self.work / f"results/promoter_cnn/{run}/{name}").unlink()
+        (self.work / f"logs/promoter_cnn/{run}/train_model.log").write_text(
+            "2026-01-01 00:00:00,000 INFO train_model {} on node, python 3.11\n"
+            "2026-01-01 00:01:00,000 ERROR Traceback (most recent call last):\n"
+            '  File "training.py", line 12, in fit\n'
+            "FloatingPointError: loss is not finite at step 31 <script>alert(2)</script>\n\n"
+            f"2026-01-01 00:01:00,001 ERROR log: logs/promoter_cnn/{run}/train_model.log\n"
+            "repeat this job by hand: cd /secret/place && python -m workflow_scripts.train x\n"
+        )
+
+    def _quality(self) -> None:
+        self.tracks, rows = [], []
+        kb = (np.arange(400) - 199.5) / 10
+        for cell in self.cells:
+            for mark in self.marks:
+                track = f"{cell}-{mark}.reads"
+                self.tracks.append(track)
+                sharp = STRENGTH[mark]
+                rows.append(
+                    {
+                        **{"track": track, "cell": cell, "mark": mark, "signal": "reads"},
+                        **{"source": "roadmap_reads", "assembly": "hg19", "bin_bp": 100},
+                        **{"mean": 0.6 + 0.3 * self.rng.random(), "sd": 2.0, "q01": 0.0},
+                        **{"q50": 0.3, "q99": 4 + 6 * sharp, "q999": 10 + 50 * sharp},
+                        **{"max": 200 + 800 * self.rng.random()},
+                        **{"missing_fraction": 0.02 * self.rng.random(), "masked_fraction": 0.08},
+                        **{"clipped_bins": 0, "promoter_share": 0.4 * sharp},
+                    }
+                )
+                height = (1 + 6 * sharp * (self.y > 1))[:, None] * np.exp(-(((kb) / 2) ** 2))
+                features = self.rng.poisson(0.4 + height).astype(np.float32)
+                path = self.work / f"results/features/{track}.npy"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                np.save(path, features)
+                self.write(f"results/qc/{track}.tsv", pd.DataFrame(rows[-1:]))
+        self.write("results/qc/tracks.tsv", pd.DataFrame(rows))
+
+    def _benchmarks(self) -> None:
+        def bench(path: str, seconds: float, megabytes: float) -> None:
+            row = {
+                "s": round(seconds, 4),
+                "h:m:s": "0:00:01",
+                "max_rss": megabytes,
+                "cpu_time": "-",
+            }
+            self.write(f"benchmarks/{path}", pd.DataFrame([row]))
+
+        for run in self.runs:
+            seconds = self.rng.uniform(150, 420)
+            bench(f"promoter_cnn/{run['run']}/train_model.tsv", seconds, 900 + seconds)
+        for track in self.tracks:
+            bench(f"sort_reads/{track}.tsv", self.rng.uniform(20, 60), 2100)
+            bench(f"bin_track/{track}.tsv", self.rng.uniform(3, 9), 600)
+
+    def _plan(self) -> dict:
+        return {
+            "config": {
+                "assembly": "hg19",
+                "cells": self.cells,
+                "marks": self.marks,
+                "folds": self.folds,
+                "models": {"promoter_cnn": {"epochs": 100, "shuffled_control": self.shuffled}},
+            },
+            "config_file": "config/examples/demo.yaml",
+            "simulated": False,
+            "cells": {
+                cell: NAMES.get(
+                    cell, "HUES64 cells derived from the inner cell mass of a human embryo"
+                )
+                for cell in self.cells
+            },
+            "marks": self.marks,
+            "runs": self.runs,
+            "tracks": self.tracks,
+            "versions": {"python": "3.11.7", "torch": "2.8.0", "numpy": "2.4.6"},
+            "sources": [
+                {
+                    "key": "roadmap_reads",
+                    "path": f"resources/egg2.wustl.edu/roadmap/{track}.tagAlign.gz",
+                    "url": f"https://egg2.wustl.edu/roadmap/{track}.tagAlign.gz",
+                    "bytes": 123456789,
+                    "md5": "0123456789abcdef0123456789abcdef",
+                }
+                for track in self.tracks
+            ],
+            "commit": "abc1234",
+            "date": "2026-01-01",
+            "seed": 123,
+        }
+
+
+class Page(HTMLParser):
+    """What a test asks of a page: links, ids, cells of tables, text, elements."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.loads, self.ids, self.elements, self.words = [], [], [], []
+        self.rows, self._cell = [], None
+        self.source = path.read_text()
+        self.feed(self.source)
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.elements.append((tag, attrs))
+        self.loads += [(tag, attrs[key]) for key in ("src", "href", "xlink:href") if key in attrs]
+        if "id" in attrs:
+            self.ids.append(attrs["id"])
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th") and self.rows:
+            self.rows[-1].append({"value": attrs.get("data-value"), "text": ""})
+            self._cell = self.rows[-1][-1]
+
+    def handle_endtag(self, tag):
+        if tag in ("td", "th"):
+            self._cell = None
+
+    def handle_data(self, data):
+        self.words.append(data)
+        if self._cell is not None:
+            self._cell["text"] += data
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> tuple[Made, Page]:
+    work = tmp_path_factory.mktemp("whole work")
+    made = Made(work)
+    return made, Page(build_report(work, work / "results/report.html"))
+
+
+# --- the page ------------------------------------------------------------------------------------
+
+
+def test_nothing_is_loaded_from_elsewhere(whole):
+    _, page = whole
+    assert page.loads
+    assert [load for load in page.loads if not load[1].startswith(("#", "data:"))] == []
+    assert not {tag for tag, _ in page.elements} & {"link", "iframe", "object", "embed", "base"}
+    assert "@import" not in page.source
+    assert "url(http" not in page.source
+
+
+def test_all_sections_are_there_and_the_contents_lead_to_them(whole):
+    _, page = whole
+    linked = [target[1:] for tag, target in page.loads if tag == "a"]
+    assert set(SECTIONS) <= set(page.ids)
+    assert set(SECTIONS) <= set(linked)
+    assert set(linked) <= set(page.ids)
+
+
+def test_no_id_is_used_twice_and_every_reference_inside_a_figure_has_its_target(whole):
+    _, page = whole
+    assert len(page.ids) == len(set(page.ids))
+    used = [target[1:] for _, target in page.loads if target.startswith("#")]
+    assert set(used) <= set(page.ids)
+
+
+def test_every_figure_is_described_and_every_kind_of_figure_is_there(whole):
+    _, page = whole
+    drawn = [attrs for tag, attrs in page.elements if tag == "svg"]
+    assert len(drawn) == 7
+    assert all(attrs["role"] == "img" and len(attrs["aria-label"]) > 20 for attrs in drawn)
+
+
+def test_the_comparison_shows_the_numbers_of_the_table(whole):
+    made, page = whole
+    table = pd.read_csv(made.work / "results/tables/promoter_cnn.tsv", sep="\t")
+    pooled = table[table["fold"] == "pooled"].set_index(["cell", "marks", "predictor"])
+    shown = [row for row in page.rows if row and row[0]["text"].startswith("H1 cells (E003)")]
+    assert len(shown) == 2
+    for row in shown:
+        marks = row[1]["text"].split()[0]
+        ours = pooled.loc["E003", marks, "promoter_cnn"]
+        assert int(row[2]["value"]) == ours["n"]
+        assert float(row[3]["value"]) == pytest.approx(ours["r"], abs=1e-12)
+        assert row[3]["text"].startswith(f"{ours['r']:.3f}")
+        for column, key in ((5, "spearman"), (6, "r2"), (7, "mse")):
+            assert float(row[column]["value"]) == pytest.approx(ours[key], abs=1e-12)
+        others = sorted(float(cell["value"]) for cell in row[8:13])
+        expected = sorted(pooled.loc[("E003", marks, name), "r"] for name in BASELINES)
+        assert others == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_answer_names_the_best_mark_of_each_cell_with_its_interval(whole):
+    made, page = whole
+    table = pd.read_csv(made.work / "results/tables/promoter_cnn.tsv", sep="\t")
+    pooled = table[(table["fold"] == "pooled") & (table["predictor"] == "promoter_cnn")]
+    for cell, rows in pooled.groupby("cell"):
+        best = rows.loc[rows["r"].idxmax()]
+        sentence = (
+            f"{best['marks']} predicts expression best in {NAMES[cell]} ({cell}): "
+            f"r = {best['r']:.2f} (95% interval {best['r_low']:.2f} to {best['r_high']:.2f}) "
+            f"over {best['n']:,} test genes"
+        )
+        assert sentence in page.text
+
+
+def test_what_was_run_is_told(whole):
+    _, page = whole
+    for fact in ("hg19", "H1 cells (E003)", "chr5, chr6", "8 training runs and 4 with shuffled"):
+        assert fact in page.text
+    for fact in ("abc1234", "config/examples/demo.yaml", "0123456789abcdef", "torch", "2.8.0"):
+        assert fact in page.text
+    assert "Simulated data" not in page.text
+    assert "Nothing: all planned results are there" in page.text
+
+
+def test_the_page_is_the_same_when_built_twice(whole):
+    made, page = whole
+    again = build_report(made.work, made.work / "again.html", made.plan)
+    assert again.read_text() == page.source
+
+
+def test_simulated_data_are_flagged_at_the_top_and_in_the_title(tmp_path):
+    made = Made(tmp_path, cells=["E003"], marks=["H3K4me3"], genes=30)
+    page = Page(build_report(tmp_path, tmp_path / "r.html", made.plan | {"simulated": True}))
+    assert page.source.index("Simulated data.") < page.source.index('id="answer"')
+    assert "<title>SIMULATED DATA: " in page.source
+
+
+# --- partial results -----------------------------------------------------------------------------
+
+
+def test_a_failed_run_is_listed_with_the_end_of_its_log_and_the_command(tmp_path):
+    made = Made(tmp_path, genes=40)
+    run = "E003.H3K4me3.fold2"
+    made.fail(run)
+    (tmp_path / "results/tables/promoter_cnn.tsv").unlink()
+    page = Page(build_report(tmp_path, tmp_path / "r.html", made.plan, partial=True))
+    assert "Partial report." in page.text
+    assert f"promoter_cnn/{run}" in page.text
+    assert "FloatingPointError: loss is not finite at step 31" in page.text
+    command = (
+        f"python -m workflow_scripts.train_model logs/promoter_cnn/{run}/train_model.log.job.json"
+    )
+    assert command in page.text
+    assert "<script>alert(2)" not in page.source
+    assert "/secret/place" not in page.source
+    assert "fold1 only" in page.text  # what is left of that cell and mark
+    assert "mean of 2 folds" in page.text
+
+
+@pytest.mark.parametrize(
+    ("gone", "section"),
+    [
+        ("results/qc", "quality table of the tracks"),
+        ("results/features", "promoter features"),
+        ("benchmarks", "time and memory of the steps"),
+        ("results/promoter_cnn", "training histories"),
+        ("results/provenance.json", "record of versions"),
+    ],
+)
+def test_a_missing_table_leaves_a_note_in_its_section(tmp_path, gone, section):
+    made = Made(tmp_path, cells=["E003"], marks=["H3K4me3"], genes=25, shuffled=False)
+    target = tmp_path / gone
+    plan = None if gone.endswith(".json") else made.plan
+    if target.is_dir():
+        for path in sorted(target.rglob("*"), reverse=True):
+            path.rmdir() if path.is_dir() else path.unlink()
+    else:
+        target.unlink()
+    page = Page(build_report(tmp_path, tmp_path / "r.html", plan))
+    assert set(SECTIONS) <= set(page.ids)
+    assert section in page.text
+
+
+def test_an_empty_folder_gives_a_report_that_says_so(tmp_path):
+    page = Page(build_report(tmp_path, tmp_path / "r.html", None, partial=True))
+    assert set(SECTIONS) <= set(page.ids)
+    assert "No model has been evaluated yet" in page.text
+    assert "No plan was recorded" in page.text
+
+
+def test_a_broken_table_is_named_and_does_not_stop_the_report(tmp_path):
+    made = Made(tmp_path, cells=["E003"], marks=["H3K4me3"], genes=25, shuffled=False)
+    history = tmp_path / "results/promoter_cnn/E003.H3K4me3.fold1/history.tsv"
+    history.write_text("epoch\tloss\n1\t2\n")
+    np.save(tmp_path / "results/features/E003-H3K4me3.reads.npy", np.zeros((3, 400), np.float32))
+    page = Page(build_report(tmp_path, tmp_path / "r.html", made.plan))
+    assert "column(s) train_loss, validation_loss, learning_rate missing" in page.text
+    assert "shape (3, 400) does not fit 50 genes" in page.text
+
+
+def test_undefined_metrics_are_called_undefined_and_never_best(tmp_path):
+    made = Made(tmp_path, cells=["E003"], genes=25, shuffled=False)
+    path = tmp_path / "results/tables/promoter_cnn.tsv"
+    table = pd.read_csv(path, sep="\t")
+    chosen = (table["marks"] == "H3K4me3") & (table["predictor"] == "promoter_cnn")
+    table.loc[chosen, ["r", "r_low", "r_high", "spearman", "r2"]] = np.nan
+    table.to_csv(path, sep="\t", index=False)
+    page = Page(build_report(tmp_path, tmp_path / "r.html", made.plan))
+    assert "H3K27ac predicts expression best" in page.text
+    assert "undefined" in page.text
+    assert "nan" not in page.text.lower().replace("provenance", "").split()
+
+
+def test_names_are_shown_as_text_not_run_as_markup(tmp_path):
+    made = Made(tmp_path, cells=["E003"], marks=["H3K4me3"], genes=25, shuffled=False)
+    evil = '<img src=x onerror="alert(1)">$\\frac{$'
+    made.plan["cells"] = {"E003": evil}
+    genes = made.genes.assign(gene_name=evil)
+    made.write("results/genes/genes.tsv", genes)
+    page = Page(build_report(tmp_path, tmp_path / "r.html", made.plan))
+    assert "<img" not in page.source
+    assert "&lt;img src=x" in page.source
+    assert [row for row in page.rows if row and row[0]["text"] == evil]
+    assert sum(tag == "script" for tag, _ in page.elements) == 1
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no such folder"):
+        build_report(tmp_path / "nowhere", tmp_path / "r.html")
+
+
+# --- the parts -----------------------------------------------------------------------------------
+
+
+def scores(**r: float) -> list[answer.Comparison]:
+    """One comparison whose predictors have these r, each with an interval of +-0.05."""
+    made = {k: answer.Score(k, 500, v, v - 0.05, v + 0.05, v, v * v, 1.0) for k, v in r.items()}
+    main, control = made.pop("promoter_cnn"), made.pop("promoter_cnn_shuffled", None)
+    args = ("promoter_cnn", "E003", "H3K27me3", "pooled", main)
+    return [answer.Comparison(*args, list(made.values()), control)]
+
+
+def said(tmp_path: Path, rows: list[answer.Comparison]) -> list[answer.Verdict]:
+    return answer.verdicts(rows, results.read(tmp_path, {"cells": {"E003": "H1 cells"}}))
+
+
+def test_a_baseline_that_predicts_by_absence_counts_by_its_size(tmp_path):
+    _, against, _ = said(tmp_path, scores(promoter_cnn=0.4, activity_6kb=-0.6))
+    assert against.state == "bad"
+    assert "activity 6 kb reaches |r| = 0.60" in against.details[0]
+
+
+def test_the_verdict_tells_clear_wins_from_overlapping_intervals(tmp_path):
+    clear = said(tmp_path, scores(promoter_cnn=0.7, ridge_6kb=0.5))[1]
+    close = said(tmp_path, scores(promoter_cnn=0.7, ridge_6kb=0.65))[1]
+    assert (clear.state, close.state) == ("good", "mixed")
+    assert "the intervals do not overlap" in clear.text
+    assert "but the intervals overlap" in close.text
+
+
+def test_a_control_above_chance_is_called_a_leak(tmp_path):
+    fine = said(tmp_path, scores(promoter_cnn=0.7, promoter_cnn_shuffled=-0.03))[2]
+    leak = said(tmp_path, scores(promoter_cnn=0.7, promoter_cnn_shuffled=-0.3))[2]
+    none = said(tmp_path, scores(promoter_cnn=0.7))[2]
+    assert [fine.state, leak.state, none.state] == ["good", "bad", "unknown"]
+
+
+def test_tracks_out_of_line_are_warned_about():
+    row = {"signal": "reads", "mean": 1.0, "missing_fraction": 0.01, "clipped_bins": 0}
+    table = pd.DataFrame([{"track": name} | row for name in ("a", "b", "c", "d")])
+    assert checks.qc_warnings(table) == ([], [])
+    table.loc[1, "mean"] = 11.0
+    table.loc[2, "missing_fraction"] = 0.21
+    table.loc[3, "clipped_bins"] = 5
+    warnings, flagged = checks.qc_warnings(table)
+    assert len(warnings) == 3
+    assert set(flagged) == {"a", "b", "c", "d"}
+    assert "21%" in warnings[0]
+
+
+def test_the_worst_genes_are_those_with_the_largest_difference(tmp_path):
+    made = Made(tmp_path, cells=["E003"], genes=40, shuffled=False)
+    found = results.read(tmp_path, made.plan)
+    rows = answer.comparisons(found)
+    worst = checks.worst_genes(found, rows, 5)
+    best = rows[0]
+    table = found.predictions["promoter_cnn", best.cell, best.marks]
+    expected = (table["y"] - table["y_hat"]).abs().nlargest(5).to_numpy()
+    assert [abs(gene["residual"]) for gene in worst] == pytest.approx(expected)
+    assert worst[0]["gene_name"].startswith("GENE")
+
+
+def test_a_run_whose_download_failed_points_to_that_log(tmp_path):
+    made = Made(tmp_path, cells=["E003"], marks=["H3K4me3"], genes=25, shuffled=False)
+    run = "E003.H3K4me3.fold1"
+    made.fail(run)
+    for path in (tmp_path / "logs/promoter_cnn" / run).iterdir():
+        path.unlink()
+    log = tmp_path / "logs/download/egg2.wustl.edu/roadmap/E003-H3K4me3.tagAlign.gz.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("2026-01-01 00:00:00,000 ERROR download: md5 differs\n")
+    found = results.read(tmp_path, made.plan)
+    (gap,) = missing.gaps(found, missing.read_logs(tmp_path))
+    assert gap.reason == "something it needs failed"
+    assert [entry.path for entry in gap.logs] == [str(log.relative_to(tmp_path))]
+
+
+def test_a_killed_job_is_told_from_a_failed_one(tmp_path):
+    made = Made(tmp_path, cells=["E003"], marks=["H3K4me3"], genes=25, shuffled=False)
+    run = "E003.H3K4me3.fold1"
+    made.fail(run)
+    log = tmp_path / f"logs/promoter_cnn/{run}/train_model.log"
+    log.write_text("2026-01-01 00:00:00,000 INFO epoch 3\n")
+    (gap,) = missing.gaps(results.read(tmp_path, made.plan), missing.read_logs(tmp_path))
+    assert "stopped from outside" in gap.reason
+    assert gap.logs[0].status == "unfinished"
+
+
+def test_runs_are_found_without_a_plan_also_with_a_dot_in_the_mark(tmp_path):
+    folder = tmp_path / "results/promoter_cnn/E003.H2A.Z+H3K4me3.fold1.shuffled"
+    folder.mkdir(parents=True)
+    (folder / "history.tsv").write_text("")
+    (run,) = results.found_runs(tmp_path)
+    assert (run.cell, run.marks, run.fold, run.shuffled) == ("E003", "H2A.Z+H3K4me3", "fold1", True)
