@@ -9,7 +9,7 @@ def main(job: jobs.Job) -> None:
     import models
     from epiloom.data.files import atomic
     from epiloom.learn.evaluation import predictions
-    from epiloom.learn.loader import open_examples
+    from epiloom.learn.examples import open_examples
 
     settings, spec = job.params["settings"], models.load(job.wildcards["model"])
     parts = [

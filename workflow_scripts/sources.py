@@ -9,7 +9,7 @@ def main(job: jobs.Job) -> None:
     from epiloom.plan import sources
 
     files = [sources.Source(**{**f, "mirrors": tuple(f["mirrors"])}) for f in job.params["files"]]
-    sys.stdout.write(sources.report(files, ".") + "\n")
+    sys.stdout.write(sources.report(files, "."))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from epiloom.plan import jobs
 def main(job: jobs.Job) -> None:
     import models
     from epiloom.learn import training
-    from epiloom.learn.loader import open_examples
+    from epiloom.learn.examples import open_examples
 
     settings = job.params["settings"]
     spec = models.load(job.wildcards["model"])

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from epiloom.data.genome import Genome
+from epiloom.data.genome import Genome, check_chromosomes
 from epiloom.data.reads import Reads
-from epiloom.data.signal import window_means
+from epiloom.data.signal import open_bigwig, window_means
 from epiloom.plan.errors import InputError
 
 log = logging.getLogger("epiloom")
@@ -238,6 +238,11 @@ def promoter_features(
     """
     for chrom in genes["chrom"].unique():
         genome.index(chrom)
+    if isinstance(source, Reads):
+        check_chromosomes(source.lengths, source.name, genome, ())
+    else:
+        with open_bigwig(source, genome):
+            pass  # opened only to check that it fits the genome
     return window_means(
         source,
         genes["chrom"].to_numpy(),

@@ -27,7 +27,7 @@ from epiloom.plan.errors import InputError
 
 log = logging.getLogger("epiloom")
 
-__all__ = ["Reads", "bam_to_bigwig", "sort_reads", "write_depth_bigwig"]
+__all__ = ["Reads", "bam_to_bigwig", "open_signal", "sort_reads", "write_depth_bigwig"]
 
 SCHEMA = 1
 CHUNK_LINES = 500_000
@@ -362,6 +362,7 @@ def write_depth_bigwig(
     Args:
         slab: bases handled at a time; bounds the memory.
     """
+    check_chromosomes(reads.lengths, reads.name, genome, ())
     with atomic(out) as tmp:
         file = pyBigWig.open(str(tmp), "w")
         file.addHeader(list(zip(genome.chromosomes, genome.lengths, strict=True)))

@@ -30,7 +30,7 @@ log = logging.getLogger("epiloom")
 
 MISSING = ("nan", "zero", "covered")
 OVERFLOW = ("clip", "refuse")
-BLOCK_BP = 1_000_000
+BLOCK_BP = 500_000  # measured: faster than 0.25, 1 or 2 Mb
 MAX_BLOCK_BP = 8_000_000
 HALF_MAX = float(np.finfo(np.float16).max)  # 65,504
 _MAGIC = b"\x26\xfc\x8f\x88"
@@ -181,7 +181,7 @@ def bin_bigwig(
 ) -> Binned:
     """Means of a bigWig over several bin sizes, from one reading of the file.
 
-    Values are read base by base in blocks of about 1 Mb and summed in float64, never through the
+    Values are read base by base in blocks of about 0.5 Mb and summed in float64, never through the
     zoom levels, which are approximate. The last bin of a chromosome is divided by its true width.
 
     Args:
@@ -226,7 +226,7 @@ def bin_bigwig(
 
 
 def _block_length(bins: Sequence[int], path: str | Path) -> int:
-    """About 1 Mb, and a multiple of every bin size, so that no bin lies across two blocks."""
+    """About 0.5 Mb, and a multiple of every bin size, so that no bin lies across two blocks."""
     if not bins or bins[0] < 1:
         raise InputError(path, f"bin sizes {list(bins)}; give one or more, each at least 1")
     common = math.lcm(*bins)
@@ -308,6 +308,7 @@ def bin_reads(
     out: dict[int, np.ndarray] | None = None,
 ) -> Binned:
     """Mean depth of reads over several bin sizes, as `bin_bigwig` does it; nothing is missing."""
+    check_chromosomes(reads.lengths, reads.name, genome, ())
     bins = sorted({int(b) for b in bins})
     values = out or {b: np.empty(genome.total(b), np.float16) for b in bins}
     clipped = dict.fromkeys(bins, 0)

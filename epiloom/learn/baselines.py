@@ -18,8 +18,7 @@ from sklearn.linear_model import LinearRegression, RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from epiloom.learn.evaluation import frame
-from epiloom.learn.loader import TRANSFORMS, PromoterTable
+from epiloom.learn.examples import TRANSFORMS, PromoterTable, frame
 
 log = logging.getLogger("epiloom")
 
@@ -50,7 +49,7 @@ def activity(table: PromoterTable, window: slice) -> np.ndarray:
 def baselines(settings: Mapping[str, Any], files: Mapping[str, Any]) -> pd.DataFrame:
     """Predictions of every baseline for the validation and test genes of a run.
 
-    Args as `loader.open_examples`. All are fitted on the training genes alone; the ridge penalty
+    Args as `examples.open_examples`. All are fitted on the training genes alone; the ridge penalty
     is chosen by leave-one-out error within them. The columns are those of the predictions, and so
     are the genes.
     """

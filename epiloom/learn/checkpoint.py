@@ -65,6 +65,8 @@ class RunFolder:
         wanted = json.loads(json.dumps({"schema": SCHEMA, **manifest}))  # as it will be read back
         if not writer:
             return
+        for left in self.folder.glob(".*.pt.*"):  # by a process that was killed while writing
+            left.unlink()
         path = self.folder / "manifest.json"
         if path.exists():
             found = json.loads(path.read_text())

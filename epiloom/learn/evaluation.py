@@ -11,10 +11,9 @@ import pandas as pd
 import torch
 
 from epiloom.learn import checkpoint, devices, loader
-from epiloom.learn.loader import Examples, Piece
+from epiloom.learn.examples import Examples, frame
+from epiloom.learn.loader import Piece
 from epiloom.plan.errors import InputError
-
-COLUMNS = ("gene_id", "chrom", "part", "predictor", "y", "y_hat")
 
 
 def load_model(spec: Any, weights: str | Path) -> torch.nn.Module:
@@ -77,12 +76,3 @@ def predictions(
     return frame(
         examples, part, spec.name, examples.batch(np.arange(len(examples)))[spec.target], y_hat
     )
-
-
-def frame(
-    examples: Any, part: str, predictor: str, y: np.ndarray, y_hat: np.ndarray
-) -> pd.DataFrame:
-    """Rows of one part and predictor, in the order of the examples."""
-    names = examples.names(np.arange(len(examples)))
-    values = (names, examples.chroms, part, predictor, y, np.asarray(y_hat, np.float32))
-    return pd.DataFrame(dict(zip(COLUMNS, values, strict=True)))

@@ -30,8 +30,9 @@ from epiloom.data.files import atomic
 from epiloom.learn import checkpoint, devices, loader
 from epiloom.learn.checkpoint import Progress
 from epiloom.learn.diagnosis import NotFinite, findings
+from epiloom.learn.examples import Examples
 from epiloom.learn.interrupts import Preempted, Signals
-from epiloom.learn.loader import Examples, Piece
+from epiloom.learn.loader import Piece
 from epiloom.learn.progress import RunLog
 from epiloom.learn.schedules import Schedule
 from epiloom.plan.errors import InputError

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from epiloom.show.canvas import marks_name, model_name, predictor_name
+from epiloom.show.canvas import fixed, marks_name, model_name, predictor_name
 from epiloom.show.results import Results
 
-CHANCE = 0.1  # |r| of a model trained on shuffled labels stays below this, or below 2 / sqrt(n)
+CHANCE = 0.1  # |r| of a model trained on shuffled labels stays below this, or below 3 / sqrt(n)
+
+PREDICTS = "predicts expression best"
 
 # Pearson r, mean over eleven Roadmap cells, read (+-0.005) from the notebooks of June 2023 in the
 # repository of Murphy et al., Nucleic Acids Research 53(4), gkae1212 (2025). Another model
@@ -165,16 +167,6 @@ def interval(score: Score) -> str:
     return fixed(score.r, 2)
 
 
-def fixed(value: float, digits: int) -> str:
-    """A number with a true minus sign; `undefined` for NaN; never `-0.00`."""
-    if not np.isfinite(value):
-        return "undefined"
-    text = f"{value:.{digits}f}"
-    if float(text) == 0:
-        text = text.lstrip("-")
-    return text.replace("-", "−")
-
-
 def _best_marks(rows: Sequence[Comparison], found: Results) -> Verdict:
     by_cell: dict[str, list[Comparison]] = {}
     for row in rows:
@@ -185,25 +177,30 @@ def _best_marks(rows: Sequence[Comparison], found: Results) -> Verdict:
         ranked = sorted(ranked, key=lambda row: -row.score.r)
         best = ranked[0]
         winners.append(marks_name(best.marks))
-        line, clear = _best_line(found.cell_name(cell), ranked, several)
+        name = found.cell_name(cell)
+        start = f"{marks_name(best.marks)}{f' ({model_name(best.model)})' if several else ''}"
+        if len(by_cell) > 1:
+            start = f"{name}: {start},"
+        else:
+            start += f" {PREDICTS if len(ranked) > 1 else 'predicts expression'} in {name}:"
+        line, clear = _best_line(start, ranked)
         settled &= clear
         lines.append(line)
     state = "good" if settled else "mixed"
     if len(lines) == 1:
         return Verdict(state, lines[0])
-    return Verdict(state, _summary(winners), tuple(lines))
+    compared = any(row.marks != rows[0].marks for row in rows)
+    text = _summary(winners) if compared else f"Only {winners[0]} has been evaluated."
+    return Verdict(state, text, tuple(lines))
 
 
-def _best_line(cell: str, ranked: Sequence[Comparison], several: bool) -> tuple[str, bool]:
+def _best_line(start: str, ranked: Sequence[Comparison]) -> tuple[str, bool]:
+    """The sentence for one cell, and whether its best marks are clearly ahead."""
     best = ranked[0]
-    model = f" ({model_name(best.model)})" if several else ""
     scope = "" if best.scope == "pooled" else f", {best.scope}"
-    text = (
-        f"{marks_name(best.marks)}{model} predicts expression best in {cell}: "
-        f"r = {interval(best.score)} over {best.score.n:,} test genes{scope}"
-    )
+    text = f"{start} r = {interval(best.score)} over {best.score.n:,} test genes{scope}"
     if len(ranked) == 1:
-        return f"{text}; nothing else was run for this cell.", True
+        return f"{text}; no other marks of this cell have been evaluated.", False
     second = ranked[1]
     other = f"{marks_name(second.marks)} (r = {fixed(second.score.r, 2)})"
     if np.isfinite(best.score.low) and np.isfinite(second.score.high):
@@ -220,10 +217,10 @@ def _summary(winners: Sequence[str]) -> str:
     total = len(winners)
     if len(ranked) == 1:
         every = "both" if total == 2 else f"all {total}"
-        return f"{ranked[0][0]} predicts expression best in {every} cells."
+        return f"{ranked[0][0]} {PREDICTS} in {every} cells."
     first, *rest = ranked
     others = [f"{name} in {count}" for name, count in rest]
-    return f"{first[0]} predicts expression best in {first[1]} of {total} cells, {_and(others)}."
+    return f"{first[0]} {PREDICTS} in {first[1]} of {total} cells, {_and(others)}."
 
 
 def _and(items: Sequence[str]) -> str:
@@ -305,5 +302,8 @@ def _control(rows: Sequence[Comparison], found: Results) -> Verdict:
 
 
 def chance_limit(n: int) -> float:
-    """Largest |r| of a model without information: 2 / sqrt(n), at least 0.1."""
-    return max(CHANCE, 2 / np.sqrt(max(n, 1)))
+    """Largest |r| of a model without information: 3 / sqrt(n), at least 0.1.
+
+    Three standard errors, because a report may hold a dozen controls and none should cry wolf.
+    """
+    return max(CHANCE, 3 / np.sqrt(max(n, 1)))

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -31,6 +32,8 @@ CYCLE = (BLUE, ORANGE, GREEN, PURPLE, VERMILLION, SKY, GREY)
 # dark theme; `svg` replaces them by CSS.
 INK, MUTED, GRID, PAPER = "#24292f", "#636c76", "#d8dee4", "#fefefe"
 _THEME = {INK: "currentColor", MUTED: "var(--muted)", GRID: "var(--grid)", PAPER: "var(--paper)"}
+
+_DECIMALS = re.compile(r"(\d\.\d\d)\d+")
 
 WIDTH = 10.0  # inches; 960 CSS pixels
 
@@ -81,17 +84,18 @@ def style() -> AbstractContextManager[None]:
 
 
 def panels(
-    count: int, columns: int = 4, height: float = 2.3, width: float = WIDTH, **share: object
+    count: int, columns: int = 4, height: float = 2.3, square: bool = False, **share: object
 ) -> tuple[Figure, list[Axes]]:
     """A figure of `count` small panels, row by row (unused places stay empty), sizes in inches.
 
-    Few panels stay small instead of being stretched over the page.
+    Few panels stay small instead of being stretched over the page, and about `square` if so wanted.
     """
     columns = max(1, min(columns, count))
     rows = max(1, -(-count // columns))
-    per_panel = min(width / columns, 3.6)
-    # the narrowest figure still has room for its legend
-    figure = Figure(figsize=(max(per_panel * columns, 5.0), height * rows + 0.7))
+    width = min(WIDTH, columns * (3.0 if square else 3.6))
+    if not square:
+        width = max(width, 5.0)  # the narrowest figure still has room for its legend
+    figure = Figure(figsize=(width, height * rows + 0.7))
     figure.set_layout_engine("constrained")
     grid = figure.subplots(rows, columns, squeeze=False, **share)
     axes = list(grid.flat)
@@ -160,6 +164,8 @@ def svg(figure: Figure, name: str, description: str, dpi: int = 130) -> str:
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r' id="', f' id="{name}-', text)
     text = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", text)
+    # a hundredth of a point is enough, and halves the size of the page
+    text = re.sub(r' d="[^"]*"', lambda path: _DECIMALS.sub(r"\1", path.group()), text)
     for colour, css in _THEME.items():
         text = text.replace(colour, css)
     label = _attribute(description)
@@ -195,3 +201,13 @@ def predictor_name(predictor: str) -> str:
 def marks_name(marks: str) -> str:
     """`H3K4me3+H3K27ac` -> `H3K4me3 + H3K27ac`."""
     return str(marks).replace("+", " + ")
+
+
+def fixed(value: float, digits: int) -> str:
+    """A number with a true minus sign; `undefined` for NaN; never `-0.00`."""
+    if not np.isfinite(value):
+        return "undefined"
+    text = f"{value:.{digits}f}"
+    if float(text) == 0:
+        text = text.lstrip("-")
+    return text.replace("-", "−")

@@ -8,11 +8,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from epiloom.show.results import Results, Run
+from epiloom.show.results import Results, Run, track_names
 
 TAIL = 12  # lines of a log shown
 WIDEST = 300  # characters of a line shown
 READ = 65536  # bytes read from the end of a log
+# steps that every later one needs
+SHARED = {"download", "gene_table", "genome_manifest", "genome_mask", "simulate_epigenome"}
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,14 @@ class Gap:
 def gaps(found: Results, logs: Sequence[Log]) -> list[Gap]:
     """Every planned table, track and run with a missing file, with the logs that say why."""
     rows = [*_tables(found), *_tracks(found), *found.runs]
+    signals = {f"{run.cell}-{mark}" for run in found.runs for mark in run.marks.split("+")}
+    signals |= {track.rpartition(".")[0] for track in track_names(found)}
     listed = []
     for row in rows:
         name, files = _expected(row)
         missing = tuple(file for file in files if not (found.work / file).exists())
         if missing:
-            listed.append(_gap(name, missing, row, logs))
+            listed.append(_gap(name, missing, row, logs, signals))
     return listed
 
 
@@ -70,13 +74,9 @@ def _tracks(found: Results) -> list[tuple[str, list[str]]]:
     return [(track, [f"results/qc/{track}.tsv"]) for track in track_names(found)]
 
 
-def track_names(found: Results) -> list[str]:
-    """Names of the planned tracks (given as text, or as mappings with a name)."""
-    tracks = found.plan.get("tracks") or []
-    return [track if isinstance(track, str) else str(track["name"]) for track in tracks]
-
-
-def _gap(name: str, missing: tuple[str, ...], row: Run | tuple, logs: Sequence[Log]) -> Gap:
+def _gap(
+    name: str, missing: tuple[str, ...], row: Run | tuple, logs: Sequence[Log], signals: set[str]
+) -> Gap:
     target = missing[-1]
     own = [log for log in logs if _is_about(log, row)]
     failed = [log for log in own if log.status == "failed"]
@@ -86,7 +86,7 @@ def _gap(name: str, missing: tuple[str, ...], row: Run | tuple, logs: Sequence[L
     if open_:
         why = "its log ends without a result: still running, or stopped from outside (time, memory)"
         return Gap(name, missing, why, tuple(open_), target)
-    before = [log for log in logs if log.status == "failed" and _feeds(log, row)]
+    before = [log for log in logs if log.status == "failed" and _feeds(log, row, signals)]
     if before:
         return Gap(name, missing, "something it needs failed", tuple(before), target)
     if own:
@@ -107,20 +107,23 @@ def _is_about(log: Log, row: Run | tuple) -> bool:
     return stem in outputs | rules.get(name, set())
 
 
-def _feeds(log: Log, row: Run | tuple) -> bool:
-    """Whether a failed step is one that this result is made from."""
-    stem = Path(log.path).name.removesuffix(".log")
-    shared = {"gene_table", "genome_manifest", "simulate_epigenome"}
+def _feeds(log: Log, row: Run | tuple, signals: set[str]) -> bool:
+    """Whether a failed step is one that this result is made from.
+
+    `signals` are the planned "cell-mark"s: a step whose log names none of them serves all.
+    """
+    parts = (*Path(log.path).parts[:-1], Path(log.path).name.removesuffix(".log"))
+    about = {signal for signal in signals if signal in log.path}
+    shared = SHARED.intersection(parts) and not about
     if isinstance(row, Run):
-        tracks = {f"{row.cell}-{mark}" for mark in row.marks.split("+")}
-        return stem in shared or any(track in log.path for track in tracks)
+        return bool(shared or about & {f"{row.cell}-{mark}" for mark in row.marks.split("+")})
     name, _ = row
     if name.startswith("table of "):
-        return name.removeprefix("table of ") in Path(log.path).parts
+        return bool(shared or name.removeprefix("table of ") in parts)
     if name == "quality table":
-        return Path(log.path).parent.name in ("track_qc", "bin_track", "sort_reads")
+        return bool(shared or about)
     # a download is named after the file, so it holds the cell and mark, but not the signal
-    return stem in shared or name.rpartition(".")[0] in log.path
+    return bool(shared or name.rpartition(".")[0] in about)
 
 
 def others(logs: Sequence[Log], listed: Iterable[Gap]) -> list[Log]:

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
+from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator
@@ -30,6 +31,7 @@ from epiloom.show.canvas import (
     VERMILLION,
     WIDTH,
     empty,
+    fixed,
     model_name,
     outer_labels,
     panels,
@@ -65,6 +67,8 @@ PREDICTORS = {
     "activity_40kb": ("v", PURPLE),
     "shuffled": ("X", GREY),
 }
+# cividis without its darkest fifth, which cannot be seen on a dark page
+_COUNTS = ListedColormap(colormaps["cividis"](np.linspace(0.2, 1, 256)))
 DENSE = 400  # from this many genes on, points are counted in hexagons instead of drawn one by one
 
 
@@ -82,7 +86,7 @@ def learning_curves(histories: Mapping[tuple[str, str], pd.DataFrame]) -> Figure
     vertical axis is cut above the bulk of the curves, as a first epoch can be far off.
     """
     titles = list(dict.fromkeys(title for title, _ in histories))
-    folds = list(dict.fromkeys(fold for _, fold in histories))
+    folds = sorted({fold for _, fold in histories})
     if not titles:
         return empty("no training history yet")
     colours = {fold: CYCLE[i % len(CYCLE)] for i, fold in enumerate(folds)}
@@ -95,6 +99,7 @@ def learning_curves(histories: Mapping[tuple[str, str], pd.DataFrame]) -> Figure
                 if (title, fold) in histories:
                     _curve(axis, histories[title, fold], colours[fold])
             axis.xaxis.get_major_locator().set_params(integer=True, nbins=5)
+            axis.yaxis.set_major_locator(MaxNLocator(nbins=5))
         axes[0].set_ylim(*_loss_limits(histories.values()))
         outer_labels(axes, "epoch", "loss (mean squared error)")
         figure.legend(
@@ -187,7 +192,9 @@ def observed_predicted(tables: Mapping[str, pd.DataFrame]) -> Figure:
         return empty("no predictions yet")
     low, high = _expression_limits(tables.values())
     with style():
-        figure, axes = panels(len(tables), columns=4, height=2.6, sharex=True, sharey=True)
+        figure, axes = panels(
+            len(tables), columns=4, height=2.5, square=True, sharex=True, sharey=True
+        )
         hexagons = []
         for axis, (title, table) in zip(axes, tables.items(), strict=True):
             axis.set_title(f"{plain(title)}\n{agreement(table)}", loc="left", linespacing=1.35)
@@ -197,8 +204,8 @@ def observed_predicted(tables: Mapping[str, pd.DataFrame]) -> Figure:
                 axis.plot(y, y_hat, "o", color=BLUE, markersize=2.6, alpha=0.55, markeredgewidth=0)
             else:
                 hexagons.append(_hexagons(axis, y, y_hat, (low, high)))
+            # no fixed aspect: with one, the layout lets titles leave the figure
             axis.set(xlim=(low, high), ylim=(low, high))
-            axis.set_aspect("equal", adjustable="box")
             for side in (axis.xaxis, axis.yaxis):
                 side.set_major_locator(MaxNLocator(nbins=5, integer=True))
         outer_labels(axes, "observed log2(RPKM + 1)", "predicted log2(RPKM + 1)")
@@ -221,7 +228,7 @@ def _hexagons(axis: Axes, y: np.ndarray, y_hat: np.ndarray, limits: tuple[float,
         gridsize=32,
         extent=(*limits, *limits),
         mincnt=1,
-        cmap="cividis",
+        cmap=_COUNTS,
         linewidths=0.1,
         rasterized=True,  # 77 panels of hexagons as vectors would weigh 30 MB
     )
@@ -249,8 +256,8 @@ def agreement(table: pd.DataFrame) -> str:
         return f"r undefined · {count}"
     total = float(np.sum((y - y.mean()) ** 2))
     r2 = 1 - float(np.sum((y - y_hat) ** 2)) / total
-    r = f"{np.corrcoef(y, y_hat)[0, 1]:.2f}" if np.ptp(y_hat) > 0 else "undefined"
-    return f"r {r} · R² {r2:.2f} · {count}".replace("-", "−")
+    r = float(np.corrcoef(y, y_hat)[0, 1]) if np.ptp(y_hat) > 0 else np.nan
+    return f"r {fixed(r, 2)} · R² {fixed(r2, 2)} · {count}"
 
 
 # --- comparison ----------------------------------------------------------------------------------

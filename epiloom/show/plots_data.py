@@ -20,7 +20,6 @@ from matplotlib.ticker import (
 
 from epiloom.show.canvas import (
     BLUE,
-    GRID,
     INK,
     MUTED,
     ORANGE,
@@ -74,8 +73,11 @@ def qc_figure(table: pd.DataFrame, flagged: Sequence[str] = ()) -> Figure:
             axis.grid(axis="x")
             axis.tick_params(axis="y", length=0)
             axis.spines["left"].set_visible(False)
-            for row in rows[4::5]:  # a line after every five rows guides the eye
-                axis.axhline(row + 0.5, color=GRID, linewidth=0.6)
+            if len(table) > 15:
+                axis.tick_params(axis="x", top=True, labeltop=True)
+            for row in rows[1:]:
+                if table["cell"].iloc[row] != table["cell"].iloc[row - 1]:
+                    axis.axhline(row - 0.5, color=MUTED, linewidth=0.6)
         figure.legend(handles=_qc_legend(bool(len(flagged))), loc="outside upper left", ncols=6)
     return figure
 
@@ -126,7 +128,8 @@ def _shares(axis: Axes, values: pd.Series, rows, colours, markers) -> None:
     for row, colour, marker in zip(rows, colours, markers, strict=True):
         axis.plot(percent[row], row, marker, color=colour, markersize=5)
     top = np.nanmax(percent) if np.isfinite(percent).any() else 1.0
-    axis.set_xlim(left=0, right=max(1.0, 1.12 * top))
+    right = max(1.0, 1.12 * top)
+    axis.set_xlim(left=-0.04 * right, right=right)
     axis.xaxis.set_major_locator(MaxNLocator(nbins=4, min_n_ticks=3))
 
 
@@ -240,21 +243,8 @@ def profile_figure(
     with style():
         figure, axes = panels(len(tracks), columns=4, height=2.0, sharex=True)
         for axis, (title, (features, rpkm, _)) in zip(axes, tracks.items(), strict=True):
-            bins = features.shape[1]
-            kb = (np.arange(bins) - bins / 2 + 0.5) * bin_bp / 1000
-            expressed, silent = rpkm >= EXPRESSED, rpkm < SILENT
-            groups = ((expressed, BLUE, "-"), (silent, ORANGE, (0, (4, 1.5))))
-            for chosen, colour, line in groups:
-                if chosen.sum() < 2:
-                    continue
-                mean, half = mean_profile(features, chosen)
-                axis.fill_between(kb, mean - half, mean + half, color=colour, alpha=0.25, lw=0)
-                axis.plot(kb, mean, color=colour, linewidth=1.3, linestyle=line)
-            counts = f"{expressed.sum():,} / {silent.sum():,} genes"
+            counts = _profile(axis, features, rpkm, bin_bp)
             axis.set_title(f"{plain(title)}\n{counts}", loc="left", linespacing=1.35)
-            axis.set_ylim(bottom=0)
-            axis.axvline(0, color=MUTED, linewidth=0.8, linestyle=(0, (1, 1.5)))
-            axis.xaxis.set_major_locator(MultipleLocator(10 if bins * bin_bp > 20_000 else 2))
         signals = {signal for *_, signal in tracks.values()}
         unit = UNITS.get(signals.pop(), "signal") if len(signals) == 1 else "signal"
         outer_labels(axes, "position from TSS (kb)", f"mean {unit}".replace(" (", "\n("))
@@ -272,6 +262,27 @@ def profile_figure(
             ncols=2,
         )
     return figure
+
+
+def _profile(axis: Axes, features: np.ndarray, rpkm: np.ndarray, bin_bp: int) -> str:
+    """Draw both groups' means with their bands; returns how many genes they hold."""
+    bins = features.shape[1]
+    kb = (np.arange(bins) - bins / 2 + 0.5) * bin_bp / 1000
+    expressed, silent = rpkm >= EXPRESSED, rpkm < SILENT
+    groups = ((expressed, BLUE, "-"), (silent, ORANGE, (0, (4, 1.5))))
+    for chosen, colour, line in groups:
+        if chosen.sum() < 2:
+            continue
+        mean, half = mean_profile(features, chosen)
+        axis.fill_between(kb, mean - half, mean + half, color=colour, alpha=0.25, lw=0)
+        axis.plot(kb, mean, color=colour, linewidth=1.3, linestyle=line)
+    counts = f"{expressed.sum():,} / {silent.sum():,} genes"
+    axis.set_ylim(bottom=0)
+    axis.axvline(0, color=MUTED, linewidth=0.8, linestyle=(0, (1, 1.5)))
+    # a fixed number of ticks: else the layout may widen the labels after it made room for them
+    axis.yaxis.set_major_locator(MaxNLocator(nbins=4))
+    axis.xaxis.set_major_locator(MultipleLocator(10 if bins * bin_bp > 20_000 else 2))
+    return counts
 
 
 # --- cost ----------------------------------------------------------------------------------------
@@ -329,6 +340,7 @@ def cost_figure(benchmarks: pd.DataFrame) -> Figure:
         axes[0].set_xlabel("time per job (logarithmic; bar: median)")
         axes[1].set_xlabel("peak memory per job (GB)")
         axes[1].set_xlim(left=0)
+        axes[1].xaxis.set_major_locator(MaxNLocator(nbins=5))
         for axis in axes:
             axis.grid(axis="x")
             axis.tick_params(axis="y", length=0)

@@ -22,14 +22,13 @@ from epiloom.show.answer import (
     Comparison,
     chance_limit,
     comparisons,
-    fixed,
     verdicts,
 )
-from epiloom.show.canvas import marks_name, model_name, predictor_name
+from epiloom.show.canvas import fixed, marks_name, model_name, predictor_name
 from epiloom.show.checks import curve_warnings, qc_warnings, worst_genes
-from epiloom.show.missing import gaps, others, read_logs, track_names
+from epiloom.show.missing import gaps, others, read_logs
 from epiloom.show.plots_data import MAX_MISSING, duration, memory
-from epiloom.show.results import Results, Run, read
+from epiloom.show.results import Results, Run, read, track_names
 
 log = logging.getLogger("epiloom")
 
@@ -166,9 +165,9 @@ def _short(value: Any) -> str:
         return ", ".join(f"{key} {_short(item)}" for key, item in value.items())
     if isinstance(value, (list, tuple)):
         return ", ".join(str(item) for item in value)
-    return (
-        {True: "yes", False: "no"}.get(value, str(value)) if value in (True, False) else str(value)
-    )
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None else str(value)
 
 
 def _count_runs(runs: Sequence[Run]) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -12,9 +14,8 @@ from markupsafe import Markup
 from epiloom.show import plots
 from epiloom.show.answer import Comparison
 from epiloom.show.canvas import marks_name, model_name, svg
-from epiloom.show.missing import track_names
 from epiloom.show.plots_data import EXPRESSED, SILENT
-from epiloom.show.results import Results, Run
+from epiloom.show.results import Results, Run, track_names
 
 PANELS = 24  # panels in one figure, so that a page can be printed and an image stays small
 ROWS = 22  # rows of the comparison in one figure
@@ -23,12 +24,18 @@ TRACKS = 40  # rows of the quality figure
 T = TypeVar("T")
 
 
-def _chunks(items: Sequence[T], size: int) -> Iterator[list[T]]:
-    """Pieces of about equal length, at most `size` each."""
-    pieces = max(1, -(-len(items) // size))
-    edges = np.linspace(0, len(items), pieces + 1).round().astype(int)
-    for start, end in zip(edges[:-1], edges[1:], strict=True):
-        yield list(items[start:end])
+def _chunks(items: Sequence[T], size: int, cell: Callable[[T], str]) -> list[list[T]]:
+    """Pieces of at most `size`; a cell's items stay together unless they alone are more."""
+    pieces: list[list[T]] = []
+    for _, group in itertools.groupby(items, key=cell):
+        group = list(group)
+        while group:
+            if pieces and len(pieces[-1]) + len(group) <= size:
+                pieces[-1] += group
+                break
+            pieces.append(group[:size])
+            group = group[size:]
+    return pieces
 
 
 def _numbered(caption: str, index: int, count: int) -> str:
@@ -43,7 +50,7 @@ def _figure(figure: Any, name: str, alt: str, caption: str) -> dict[str, Any]:
 def qc_figures(found: Results, flagged: Sequence[str]) -> Iterator[dict[str, Any]]:
     if found.qc.empty:
         return
-    pieces = list(_chunks(range(len(found.qc)), TRACKS))
+    pieces = _chunks(range(len(found.qc)), TRACKS, lambda row: str(found.qc["cell"].iloc[row]))
     for i, piece in enumerate(pieces):
         yield _figure(
             plots.qc_figure(found.qc.iloc[piece], flagged),
@@ -72,21 +79,13 @@ def profile_figures(found: Results) -> Iterator[dict[str, Any]]:
         mark, _, signal = rest.rpartition(".")
         if not path.exists() or cell not in rpkm.columns:
             continue
-        try:
-            features = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as err:
-            found.unreadable.append(f"{path}: {err}; delete it and run the workflow again")
-            continue
-        if features.ndim != 2 or len(features) != len(rpkm):
-            found.unreadable.append(
-                f"{path}: shape {features.shape} does not fit {len(rpkm)} genes; delete it and run "
-                "the workflow again"
-            )
+        features = _features(path, len(rpkm), found.unreadable)
+        if features is None:
             continue
         profiles[f"{cell} · {mark}"] = (features, rpkm[cell].to_numpy(float), signal)
     if not profiles:
         return
-    pieces = list(_chunks(list(profiles), PANELS))
+    pieces = _chunks(list(profiles), PANELS, lambda title: title.partition(" · ")[0])
     for i, piece in enumerate(pieces):
         yield _figure(
             plots.profile_figure({title: profiles[title] for title in piece}),
@@ -102,6 +101,22 @@ def profile_figures(found: Results) -> Iterator[dict[str, Any]]:
         )
 
 
+def _features(path: Path, genes: int, unreadable: list[str]) -> np.ndarray | None:
+    """Promoter features [genes, bins] as a memory map; None, and a line to say why, if unfit."""
+    try:
+        features = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as err:
+        unreadable.append(f"{path}: {err}; delete it and run the workflow again")
+        return None
+    if features.ndim == 2 and len(features) == genes:
+        return features
+    unreadable.append(
+        f"{path}: shape {features.shape} does not fit {genes} genes; delete it and run "
+        "the workflow again"
+    )
+    return None
+
+
 def _panel_title(run: Run, several: bool) -> str:
     title = f"{run.cell} · {marks_name(run.marks)}" + (" · shuffled" if run.shuffled else "")
     return f"{model_name(run.model)} · {title}" if several else title
@@ -110,6 +125,7 @@ def _panel_title(run: Run, several: bool) -> str:
 def curve_figures(found: Results) -> Iterator[dict[str, Any]]:
     several = len({run.model for run in found.histories}) > 1
     titles = {run: _panel_title(run, several) for run in found.histories}
+    cells = {title: run.cell for run, title in titles.items()}
     # the control has another scale of losses by nature, so it comes last
     ordered = sorted(titles, key=lambda run: run.shuffled)
     # ... and in a figure of its own
@@ -117,9 +133,10 @@ def curve_figures(found: Results) -> Iterator[dict[str, Any]]:
         piece
         for control in (False, True)
         for piece in _chunks(
-            list(dict.fromkeys(titles[run] for run in ordered if run.shuffled == control)), PANELS
+            list(dict.fromkeys(titles[run] for run in ordered if run.shuffled == control)),
+            PANELS,
+            lambda title: cells[title],
         )
-        if piece
     ]
     for i, piece in enumerate(pieces):
         chosen = {
@@ -144,7 +161,7 @@ def observed_figures(found: Results, rows: Sequence[Comparison]) -> Iterator[dic
     keys = [key for key in order if key in found.predictions]
     keys += [key for key in found.predictions if key not in keys]
     several = len({model for model, *_ in keys}) > 1
-    pieces = list(_chunks(keys, PANELS)) if keys else []
+    pieces = _chunks(keys, PANELS, lambda key: key[1])
     for i, piece in enumerate(pieces):
         tables = {
             (f"{model_name(model)} · " if several else "")
@@ -168,8 +185,9 @@ def comparison_figures(found: Results, rows: Sequence[Comparison]) -> Iterator[d
     pieces = [
         (model, piece)
         for model in dict.fromkeys(row.model for row in rows)
-        for piece in _chunks([row for row in rows if row.model == model and row.usable], ROWS)
-        if piece
+        for piece in _chunks(
+            [row for row in rows if row.model == model and row.usable], ROWS, lambda row: row.cell
+        )
     ]
     for i, (model, piece) in enumerate(pieces):
         scores = []

@@ -98,7 +98,7 @@ def read(work: str | Path, plan: dict[str, Any] | None) -> Results:
         if table is not None:
             setattr(found, name, table)
     if found.qc.empty:
-        found.qc = _single_qc_rows(work, unreadable)
+        found.qc = _single_qc_rows(found)
     found.benchmarks = read_benchmarks(work)
     return found
 
@@ -233,10 +233,18 @@ def _predictions(found: Results) -> dict[tuple[str, str, str], pd.DataFrame]:
     return {key: pd.concat(tables, ignore_index=True) for key, tables in parts.items()}
 
 
-def _single_qc_rows(work: Path, unreadable: list[str]) -> pd.DataFrame:
+def track_names(found: Results) -> list[str]:
+    """Names of the planned tracks (given as text, or as mappings with a name)."""
+    tracks = found.plan.get("tracks") or []
+    return [track if isinstance(track, str) else str(track["name"]) for track in tracks]
+
+
+def _single_qc_rows(found: Results) -> pd.DataFrame:
     """Rows of the tracks that are finished, when the table over all tracks is not there yet."""
-    paths = sorted((work / "results" / "qc").glob("*.tsv"))
-    rows = [table_of(path, QC, unreadable) for path in paths if path.name != "tracks.tsv"]
+    folder = found.work / "results" / "qc"
+    planned = [folder / f"{name}.tsv" for name in track_names(found)]
+    paths = list(dict.fromkeys([*planned, *sorted(folder.glob("*.tsv"))]))
+    rows = [table_of(path, QC, found.unreadable) for path in paths if path.name != "tracks.tsv"]
     rows = [row for row in rows if row is not None]
     return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
 

@@ -10,7 +10,7 @@ import torch
 
 import models
 from epiloom.learn import training
-from epiloom.learn.loader import PromoterBins
+from epiloom.learn.examples import PromoterBins
 
 torch.set_num_threads(1)
 

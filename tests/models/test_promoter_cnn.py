@@ -14,10 +14,10 @@ import torch
 
 import models
 from epiloom.learn import evaluation
-from epiloom.learn.loader import PromoterBins
+from epiloom.learn.examples import PromoterBins
 from models.promoter_cnn.model import SameConv
 from tests.golden.__main__ import compare, promoter_cnn
-from tests.models.small import PAPER, fit, genes, settings
+from tests.models.small import fit, genes, settings
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(__file__).resolve().parents[3] / "shared"
@@ -176,8 +176,9 @@ def test_single_mark_models_can_learn_64_real_genes_by_heart(tmp_path):
         bins = rows.filter(like="bin").to_numpy(np.float32)[:, None, :]
         y = rpkm.loc[rows["gene_id"]].to_numpy(np.float32)
         examples = PromoterBins(bins, y, list(rows["gene_id"]), np.full(64, "chr1", object))
-        run = settings(**PAPER, dropout=[0.0, 0.0], epochs=80, batch=64, stop_patience=0)
-        run["schedule"]["name"] = "constant"
+        run = settings(filters=[32, 64, 96], dense=[96, 32], dropout=[0.0, 0.0], epochs=40)
+        run.update(batch=16, schedule={"name": "constant"}, stop_patience=0)
+        run["optimizer"]["learning_rate"] = 0.002
         fit(tmp_path / mark, run, examples, examples)
         net = evaluation.load_model(SPEC, tmp_path / mark / "weights.pt")
         mse = np.mean((evaluation.predict(SPEC, net, examples, "cpu") - y) ** 2)

@@ -138,6 +138,9 @@ def test_features_follow_the_direction_of_transcription(tmp_path):
     assert found[2, 199] == 1
     assert np.isnan(found[1, 0])  # 500 - 20,000 lies before the chromosome
     assert np.isnan(found[0, -1])  # and for the minus strand that is the far end
+    longer = Genome("t", GENOME.chromosomes, (100_001, 50_000, 20_000))
+    with pytest.raises(InputError, match="100000 bases in the file, 100001 in t"):
+        promoter_features(tmp_path / "x.bw", genes, longer)
     with pytest.raises(InputError, match="chr2"):
         promoter_features(tmp_path / "x.bw", genes, Genome("t", ("chrX",), (50_000,)))
 

@@ -15,7 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from epiloom.data.genome import Genome
-from epiloom.data.reads import Reads, bam_to_bigwig, sort_reads, write_depth_bigwig
+from epiloom.data.reads import (
+    Reads,
+    bam_to_bigwig,
+    open_signal,
+    sort_reads,
+    write_depth_bigwig,
+)
 from epiloom.data.signal import bin_bigwig, bin_reads, window_means
 from epiloom.plan.errors import InputError
 
@@ -198,6 +204,22 @@ def test_incomplete_reads_are_not_opened(tmp_path):
         Reads.open(tmp_path / "track")
 
 
+def test_a_signal_is_named_by_one_bigwig_or_three_read_files(tmp_path):
+    make(tmp_path, lines([("chr1", 5, 41, "+")]))
+    parts = [str(tmp_path / f"track.{side}") for side in ("starts.npy", "ends.npy", "json")]
+    assert len(open_signal(parts)) == 1
+    assert open_signal(["a.bw"]) == open_signal("a.bw") == "a.bw"
+
+
+def test_reads_of_another_genome_are_refused(tmp_path):
+    _, reads = make(tmp_path, lines([("chr1", 5, 41, "+")]))
+    other = Genome("other", GENOME.chromosomes, (1006, 300, 99))
+    with pytest.raises(InputError, match="1005 bases in the file, 1006 in other"):
+        bin_reads(reads, other)
+    with pytest.raises(InputError, match="1006 in other"):
+        write_depth_bigwig(reads, other, tmp_path / "x.bw")
+
+
 @pytest.mark.parametrize("slab", [64, 8_000_000])
 def test_the_depth_bigwig_holds_every_base_and_gives_the_same_bins(tmp_path, slab):
     rng = np.random.default_rng(5)
@@ -258,7 +280,6 @@ def write_bam(path, genome, reads):
             file.write(read)
 
 
-@pytest.mark.slow
 def test_a_bam_becomes_raw_coverage_equal_to_the_counted_depth(tmp_path):
     genome = Genome("toy", ("chr1", "chr2"), (20_000, 5_000))
     rng = np.random.default_rng(2)

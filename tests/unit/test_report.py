@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -351,7 +352,7 @@ def test_the_answer_names_the_best_mark_of_each_cell_with_its_interval(whole):
     for cell, rows in pooled.groupby("cell"):
         best = rows.loc[rows["r"].idxmax()]
         sentence = (
-            f"{best['marks']} predicts expression best in {NAMES[cell]} ({cell}): "
+            f"{NAMES[cell]} ({cell}): {best['marks']}, "
             f"r = {best['r']:.2f} (95% interval {best['r_low']:.2f} to {best['r_high']:.2f}) "
             f"over {best['n']:,} test genes"
         )
@@ -404,27 +405,29 @@ def test_a_failed_run_is_listed_with_the_end_of_its_log_and_the_command(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("gone", "section"),
+    "gone",
     [
-        ("results/qc", "quality table of the tracks"),
-        ("results/features", "promoter features"),
-        ("benchmarks", "time and memory of the steps"),
-        ("results/promoter_cnn", "training histories"),
-        ("results/provenance.json", "record of versions"),
+        {
+            "results/qc": "quality table of the tracks",
+            "results/features": "promoter features",
+            "benchmarks": "time and memory of the steps",
+        },
+        {
+            "results/promoter_cnn": "training histories",
+            "results/tables": "metrics of every run",
+            "results/provenance.json": "record of versions",
+        },
     ],
 )
-def test_a_missing_table_leaves_a_note_in_its_section(tmp_path, gone, section):
+def test_a_missing_table_leaves_a_note_in_its_section(tmp_path, gone):
     made = Made(tmp_path, cells=["E003"], marks=["H3K4me3"], genes=25, shuffled=False)
-    target = tmp_path / gone
-    plan = None if gone.endswith(".json") else made.plan
-    if target.is_dir():
-        for path in sorted(target.rglob("*"), reverse=True):
-            path.rmdir() if path.is_dir() else path.unlink()
-    else:
-        target.unlink()
+    for name in gone:
+        target = tmp_path / name
+        shutil.rmtree(target) if target.is_dir() else target.unlink()
+    plan = None if "results/provenance.json" in gone else made.plan
     page = Page(build_report(tmp_path, tmp_path / "r.html", plan))
     assert set(SECTIONS) <= set(page.ids)
-    assert section in page.text
+    assert [note for note in gone.values() if note not in page.text] == []
 
 
 def test_an_empty_folder_gives_a_report_that_says_so(tmp_path):
@@ -452,7 +455,7 @@ def test_undefined_metrics_are_called_undefined_and_never_best(tmp_path):
     table.loc[chosen, ["r", "r_low", "r_high", "spearman", "r2"]] = np.nan
     table.to_csv(path, sep="\t", index=False)
     page = Page(build_report(tmp_path, tmp_path / "r.html", made.plan))
-    assert "H3K27ac predicts expression best" in page.text
+    assert "H3K27ac predicts expression in H1 cells (E003)" in page.text
     assert "undefined" in page.text
     assert "nan" not in page.text.lower().replace("provenance", "").split()
 
@@ -488,6 +491,20 @@ def scores(**r: float) -> list[answer.Comparison]:
 
 def said(tmp_path: Path, rows: list[answer.Comparison]) -> list[answer.Verdict]:
     return answer.verdicts(rows, results.read(tmp_path, {"cells": {"E003": "H1 cells"}}))
+
+
+def test_a_mark_without_a_rival_is_not_called_the_best(tmp_path):
+    best, *_ = said(tmp_path, scores(promoter_cnn=0.7, ridge_6kb=0.5))
+    assert best.state == "mixed"
+    assert "H3K27me3 predicts expression in H1 cells (E003): r = 0.70" in best.text
+
+
+def test_settings_are_shown_as_they_are_one_is_not_yes():
+    from epiloom.show.report import _short
+
+    assert [_short(value) for value in (1, 0.0, True, False, [1, 2], None)] == [
+        *("1", "0.0", "yes", "no", "1, 2", "none"),
+    ]
 
 
 def test_a_baseline_that_predicts_by_absence_counts_by_its_size(tmp_path):
@@ -549,6 +566,27 @@ def test_a_run_whose_download_failed_points_to_that_log(tmp_path):
     (gap,) = missing.gaps(found, missing.read_logs(tmp_path))
     assert gap.reason == "something it needs failed"
     assert [entry.path for entry in gap.logs] == [str(log.relative_to(tmp_path))]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("download/egg2.wustl.edu/roadmap/57epigenomes.RPKM.pc.gz", "something it needs failed"),
+        ("genome_mask/100", "something it needs failed"),
+        ("bin_track/E003-H3K27ac.reads", "not started: no log, so its turn has not come yet"),
+    ],
+)
+def test_a_failed_step_counts_only_for_what_is_made_from_it(tmp_path, name, reason):
+    run = {"model": "promoter_cnn", "run": "E003.H3K4me3.fold1", "cell": "E003", "shuffled": False}
+    run |= {"marks": ["H3K4me3"], "fold": "fold1"}
+    log = tmp_path / f"logs/{name}.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("2026-01-01 00:00:00,000 ERROR no space left\n")
+    plan = {"runs": [run], "tracks": ["E003-H3K4me3.reads", "E003-H3K27ac.reads"]}
+    found = missing.gaps(results.read(tmp_path, plan), missing.read_logs(tmp_path))
+    assert {gap.reason for gap in found if gap.name == "promoter_cnn/E003.H3K4me3.fold1"} == {
+        reason
+    }
 
 
 def test_a_killed_job_is_told_from_a_failed_one(tmp_path):

@@ -1,0 +1,98 @@
+"""The bigWig writer: what is written is what is read back, and missing stays missing."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pyBigWig
+import pytest
+
+from epiloom.data.genome import Genome
+from epiloom.plan.errors import InputError
+from epiloom.show import tracks
+from epiloom.show.tracks import write_bins
+
+GENOME = Genome("toy", ("chr1", "chr2", "chrM"), (1010, 500, 99))
+BIN = 100
+BINS = (11, 5, 1)
+
+
+def values(seed: int = 3) -> np.ndarray:
+    """A value for each of the 17 bins, some equal to their neighbour, some missing."""
+    drawn = np.random.default_rng(seed).integers(0, 3, sum(BINS)).astype(np.float32)
+    drawn[[2, 3, 10, 13]] = np.nan
+    return drawn
+
+
+def read_back(path) -> np.ndarray:
+    """Mean of every bin, as a reader that knows nothing of the writer sees it."""
+    means = []
+    with pyBigWig.open(str(path)) as bigwig:
+        assert bigwig.chroms() == dict(zip(GENOME.chromosomes, GENOME.lengths, strict=True))
+        for chrom, length in zip(GENOME.chromosomes, GENOME.lengths, strict=True):
+            bases = bigwig.values(chrom, 0, length, numpy=True)
+            means += [bases[at : at + BIN].mean() for at in range(0, length, BIN)]
+    return np.array(means)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_bins_come_back_and_missing_bins_have_no_value(tmp_path, dtype):
+    path = tmp_path / "x.bw"
+    written = values().astype(dtype)
+    write_bins(path, GENOME, BIN, written)
+    np.testing.assert_array_equal(read_back(path), written.astype(np.float64))
+
+
+def test_fractions_come_back_in_single_precision(tmp_path):
+    written = np.random.default_rng(1).normal(size=sum(BINS))
+    write_bins(tmp_path / "x.bw", GENOME, BIN, written)
+    np.testing.assert_allclose(read_back(tmp_path / "x.bw"), written, rtol=1e-6)
+
+
+def test_the_last_bin_ends_with_its_chromosome(tmp_path):
+    write_bins(tmp_path / "x.bw", GENOME, BIN, np.arange(sum(BINS)) + 1.0)
+    with pyBigWig.open(str(tmp_path / "x.bw")) as bigwig:
+        assert bigwig.intervals("chr1")[-1] == (1000, 1010, 11.0)
+        assert bigwig.intervals("chrM") == ((0, 99, 17.0),)
+
+
+def test_equal_neighbours_become_one_interval_but_not_across_a_gap_or_a_chromosome(tmp_path):
+    written = np.ones(sum(BINS))
+    written[4] = np.nan
+    assert write_bins(tmp_path / "x.bw", GENOME, BIN, written) == 4
+    with pyBigWig.open(str(tmp_path / "x.bw")) as bigwig:
+        assert [i[:2] for i in bigwig.intervals("chr1")] == [(0, 400), (500, 1010)]
+
+
+def test_a_chromosome_without_values_is_left_empty(tmp_path):
+    written = values()
+    written[BINS[0] : BINS[0] + BINS[1]] = np.nan
+    write_bins(tmp_path / "x.bw", GENOME, BIN, written)
+    with pyBigWig.open(str(tmp_path / "x.bw")) as bigwig:
+        assert bigwig.intervals("chr2") is None
+        assert math.isclose(bigwig.stats("chrM", exact=True)[0], written[-1])
+
+
+def test_blocks_do_not_change_the_file(tmp_path, monkeypatch):
+    write_bins(tmp_path / "a.bw", GENOME, BIN, values())
+    monkeypatch.setattr(tracks, "BLOCK", 2)
+    write_bins(tmp_path / "b.bw", GENOME, BIN, values())
+    np.testing.assert_array_equal(read_back(tmp_path / "a.bw"), read_back(tmp_path / "b.bw"))
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        (np.ones(16), "17 bins"),
+        (np.ones((17, 1)), "one value per bin"),
+        (np.where(np.arange(17) == 5, np.inf, 1.0), "bin 5 is infinite"),
+        (np.full(17, np.nan), "every bin is missing"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_and_leaves_no_file(tmp_path, bad, says):
+    path = tmp_path / "x.bw"
+    with pytest.raises(InputError, match=says) as error:
+        write_bins(path, GENOME, BIN, bad)
+    assert str(path) in str(error.value)
+    assert list(tmp_path.iterdir()) == []
