@@ -1,13 +1,15 @@
 """Metrics: one module for all models, with the baselines in the same table."""
 
 
-rule fit_baselines:
+rule evaluate_run:
     input:
         unpack(example_files),
+        predictions="results/{model}/{run}/predictions.tsv",
     output:
-        predictions="results/{model}/{run}/baselines.tsv",
+        baselines="results/{model}/{run}/baselines.tsv",
+        metrics="results/{model}/{run}/metrics.tsv",
     log:
-        "logs/{model}/{run}/fit_baselines.log",
+        "logs/{model}/{run}/evaluate_run.log",
     conda:
         "../envs/torch.yaml"
     resources:
@@ -16,26 +18,7 @@ rule fit_baselines:
     params:
         settings=settings,
     script:
-        "../workflow_scripts/fit_baselines.py"
-
-
-rule run_metrics:
-    input:
-        predictions="results/{model}/{run}/predictions.tsv",
-        baselines="results/{model}/{run}/baselines.tsv",
-    output:
-        metrics="results/{model}/{run}/metrics.tsv",
-    log:
-        "logs/{model}/{run}/run_metrics.log",
-    conda:
-        "../envs/torch.yaml"
-    resources:
-        mem_mb=2000,
-        runtime=30,
-    params:
-        settings=settings,
-    script:
-        "../workflow_scripts/run_metrics.py"
+        "../workflow_scripts/evaluate_run.py"
 
 
 rule metrics_table:

@@ -54,7 +54,7 @@ def test_the_paper_grid_is_planned_without_torch(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     counts = job_counts(done.stdout)
-    assert counts["train_model"] == counts["predict_model"] == counts["fit_baselines"] == 308
+    assert counts["train_model"] == counts["predict_model"] == counts["evaluate_run"] == 308
     assert counts["sort_reads"] == counts["promoter_features"] == counts["bin_track"] == 77
     assert counts["download_file"] == 77 + 5 and counts["metrics_table"] == 1
 
@@ -116,7 +116,7 @@ def test_one_deleted_result_rebuilds_only_what_depends_on_it(finished):
     assert job_counts(done.stdout) == {
         "all": 1,
         "predict_model": 1,
-        "run_metrics": 1,
+        "evaluate_run": 1,
         "metrics_table": 1,
         "write_report": 1,
     }
