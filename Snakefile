@@ -20,10 +20,13 @@ include: "rules/evaluate.smk"
 include: "rules/report.smk"
 
 
+# Every result by name, so that a deleted one is made again (Snakemake leaves alone what is missing
+# between an input and an output that is still up to date).
 rule all:
     default_target: True
     input:
         "results/report.html",
+        RESULTS,
     localrule: True
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from dataclasses import asdict
@@ -13,7 +14,16 @@ from epiloom.plan import runs as plan_runs
 from epiloom.plan.errors import InputError
 
 ROOT = Path(workflow.basedir)
-WHERE = ", ".join(map(str, workflow.overwrite_configfiles)) or "config/config.yaml"
+
+
+def from_root(path):
+    """A path as seen from the workflow's folder, where that is shorter; no report names a home."""
+    path = Path(path).absolute()
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+
+
+FILES = [from_root(path) for path in workflow.overwrite_configfiles]
+WHERE = ", ".join(FILES) or "config/config.yaml"
 
 try:
     PLAN = plan_runs.build(config, ROOT, WHERE)
@@ -21,8 +31,15 @@ except InputError as err:
     sys.exit(str(err))
 
 STORE = f"results/store/{PLAN.assembly}"
+RESULTS = plan_runs.results(PLAN)
 DOWNLOADS = "|".join(re.escape(path.removeprefix("resources/")) for path in PLAN.files)
-PLAIN_PLAN = plan_runs.as_dict(PLAN)
+PLAIN_PLAN = plan_runs.as_dict(PLAN) | {
+    "options": shlex.join(
+        ["--cores", "all"]
+        + (["--directory", from_root(Path.cwd())] if Path.cwd() != ROOT else [])
+        + (["--configfile", *FILES] if FILES else [])
+    )
+}
 
 
 wildcard_constraints:

@@ -18,7 +18,7 @@ from sklearn.linear_model import LinearRegression, RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from epiloom.learn.examples import TRANSFORMS, PromoterTable, frame
+from epiloom.learn.examples import COLUMNS, TRANSFORMS, PromoterTable, frame
 
 log = logging.getLogger("epiloom")
 
@@ -51,8 +51,10 @@ def baselines(settings: Mapping[str, Any], files: Mapping[str, Any]) -> pd.DataF
 
     Args as `examples.open_examples`. All are fitted on the training genes alone; the ridge penalty
     is chosen by leave-one-out error within them. The columns are those of the predictions, and so
-    are the genes.
+    are the genes. A run with shuffled labels is a control of the model alone: no rows.
     """
+    if settings["shuffled"]:
+        return pd.DataFrame(columns=COLUMNS).astype({"y": np.float32, "y_hat": np.float32})
     table = PromoterTable.read(settings, files)
     train, y = table.rows("train"), table.expression.astype(np.float64)
     inputs = {name: activity(table, window) for name, window in WINDOWS.items()}

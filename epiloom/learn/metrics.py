@@ -178,6 +178,9 @@ def metrics_rows(table: pd.DataFrame, model: str, settings: Mapping[str, Any]) -
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
+_TYPES = {"gene_id": str, "chrom": str, "y": np.float64, "y_hat": np.float64}
+
+
 def pooled_rows(
     model: str,
     runs: Sequence[Mapping[str, Any]],
@@ -199,7 +202,7 @@ def pooled_rows(
         key = (settings["cell"], tuple(settings["marks"]), bool(settings["shuffled"]))
         first.setdefault(key, settings)
         for path in paths:
-            table = pd.read_csv(path, sep="\t", dtype={"gene_id": str, "chrom": str})
+            table = pd.read_csv(path, sep="\t", dtype=_TYPES)
             groups.setdefault(key, []).append(table[table["part"] == "test"])
     rows = []
     for key, tables in groups.items():

@@ -57,13 +57,14 @@ def _plain(value: Any) -> Any:
 
 
 def _fill(value: Any, part: dict) -> Any:
+    """Defaults filled in, keys sorted: the order in which keys are written must not rerun jobs."""
     if not isinstance(value, dict):
         return value
     filled = {key: _fill(v, part.get("properties", {}).get(key, {})) for key, v in value.items()}
     for key, sub in part.get("properties", {}).items():
         if key not in filled and "default" in sub:
             filled[key] = _fill(copy.deepcopy(sub["default"]), sub)
-    return filled
+    return dict(sorted(filled.items()))
 
 
 def _explain(error: Any) -> list[str]:

@@ -268,6 +268,26 @@ def track(plan: Plan, name: str) -> Track:
     return plan.tracks[name]
 
 
+def results(plan: Plan) -> list[str]:
+    """Paths of all results that the report is made of."""
+    store, tracks = f"results/store/{plan.assembly}", list(plan.tracks)
+    per_run = ("weights.pt", "history.tsv", "predictions.tsv", "baselines.tsv", "metrics.tsv")
+    return [
+        f"{store}/manifest.json",
+        "results/genes/genes.tsv",
+        "results/genes/expression.tsv",
+        "results/qc/tracks.tsv",
+        "results/provenance.json",
+        *(f"{store}/bins{size}/{t}.npy" for size in plan.config["bins_bp"] for t in tracks),
+        *(f"{store}/mask/{size}.npy" for size in plan.config["bins_bp"]),
+        *(f"{store}/tracks/{t}.json" for t in tracks),
+        *(f"results/qc/{t}.tsv" for t in tracks),
+        *(f"results/features/{t}.npy" for t in tracks if plan.runs),
+        *(f"results/tables/{model}.tsv" for model in plan.config["models"]),
+        *(f"results/{model}/{run}/{name}" for model, run in plan.runs for name in per_run),
+    ]
+
+
 def source_dict(plan: Plan, path: str) -> dict:
     """One file's source as plain values, for a rule's params."""
     return asdict(plan.files[path])

@@ -111,7 +111,7 @@ def learning_curves(histories: Mapping[tuple[str, str], pd.DataFrame]) -> Figure
                 _mark("|", "learning rate cut"),
             ],
             loc="outside upper left",
-            ncols=min(len(folds) + 4, 8 if len(axes) > 1 else 4),
+            ncols=min(len(folds) + 4, {1: 4, 2: 4, 3: 6}.get(len(axes), 8)),
         )
     return figure
 

@@ -240,23 +240,33 @@ def _anchors(rows: Sequence[Comparison]) -> list[dict[str, Any]]:
 def _commands(found: Results) -> list[tuple[str, str]]:
     """(what for, command) that fit this very configuration."""
     config = found.plan.get("config_file")
-    start = "snakemake --cores all" + (f" --configfile {shlex.quote(config)}" if config else "")
+    given = f" --configfile {shlex.quote(config)}" if config else ""
+    options = found.plan.get("options", f"--cores all{given}")
     edited = config or "config/config.yaml"
     rows = []
     runs = [run for run in found.runs if not run.shuffled]
     if runs:
         folder = str(runs[0].folder)
         metrics, weights = (shlex.quote(f"{folder}/{n}") for n in ("metrics.tsv", "weights.pt"))
-        rows.append(("make or repeat one result and what it needs", f"{start} {metrics}"))
-        rows.append(("train one model again from the start", f"{start} --force {weights}"))
+        rows.append(
+            ("make or repeat one result and what it needs", f"snakemake {metrics} {options}")
+        )
+        rows.append(
+            ("train one model again from the start", f"snakemake {weights} --force {options}")
+        )
     rows.append(
-        (f"add a mark or a cell: edit marks or cells in {edited}, then look", f"{start} -n")
+        (
+            f"add a mark or a cell: edit marks or cells in {edited}, then look",
+            f"snakemake -n {options}",
+        )
     )
-    rows.append(("run it: only what is new is computed", start))
+    rows.append(("run it: only what is new is computed", f"snakemake {options}"))
     reads = [track for track in track_names(found) if track.endswith(".reads")]
     if reads:
         target = shlex.quote(f"results/tracks/{reads[0]}.depth.bw")
-        rows.append(("look at a track in a genome browser (bigWig)", f"{start} {target}"))
+        rows.append(
+            ("look at a track in a genome browser (bigWig)", f"snakemake {target} {options}")
+        )
     return rows
 
 

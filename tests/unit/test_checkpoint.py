@@ -12,6 +12,7 @@ import torch
 import models
 from epiloom.learn import checkpoint, evaluation
 from epiloom.learn.checkpoint import Progress, RunFolder
+from epiloom.learn.examples import COLUMNS
 from epiloom.learn.interrupts import Preempted, Signals
 from epiloom.plan.errors import InputError
 from tests.models.small import fit, genes, settings
@@ -88,7 +89,7 @@ def test_predictions_do_not_depend_on_the_batch(tmp_path):
         again = evaluation.predict(spec, net, examples, "cpu", batch=batch)
         np.testing.assert_allclose(again, whole, rtol=0, atol=1e-6)
     table = evaluation.predictions(spec, tmp_path / "weights.pt", examples, "test", "cpu")
-    assert list(table.columns) == list(evaluation.COLUMNS) and len(table) == 53
+    assert list(table.columns) == list(COLUMNS) and len(table) == 53
     assert set(table["predictor"]) == {"promoter_cnn"} and set(table["part"]) == {"test"}
     np.testing.assert_array_equal(table["y"], examples.expression)
     assert list(table["gene_id"]) == list(examples.gene_ids)

@@ -84,7 +84,7 @@ def test_a_run_outside_the_plan_is_refused_with_the_nearest(tmp_path):
     target = "results/promoter_cnn/E003.H3K4me3.fold9/metrics.tsv"
     done = snakemake(tmp_path, "-n", target, "--configfile", "config/examples/demo.yaml")
     assert done.returncode == 1
-    assert "is not in the plan" in done.stderr and "fold" in done.stderr
+    assert "is not in the plan (did you mean 'E003.H3K4me3.fold" in done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +102,7 @@ def test_a_tiny_run_ends_with_a_report_and_all_its_tables(finished):
     table = (finished / "results/tables/promoter_cnn.tsv").read_text()
     for word in ("promoter_cnn", "activity_6kb", "ridge_6kb", "pooled", "promoter_cnn_shuffled"):
         assert word in table
+    assert "ridge_6kb_shuffled" not in table  # the control is of the model alone
 
 
 def test_a_second_run_has_nothing_to_do(finished):
