@@ -30,6 +30,10 @@ rule all:
     localrule: True
 
 
+onstart:
+    check_place()
+
+
 onerror:
     # What did finish is worth reading: a report of it, with what failed and how to repeat it.
     report_partial()

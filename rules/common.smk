@@ -100,6 +100,14 @@ def local_input(wc):
     return source.local if source.local and "://" not in source.local else []
 
 
+def check_place():
+    """Before the first job: room and permission to write, in words."""
+    try:
+        plan_runs.check_place(PLAN, Path.cwd())
+    except InputError as err:
+        sys.exit(str(err))
+
+
 def report_partial():
     """After a failure: the same job that `snakemake report_now` runs."""
     job = jobs.Job("report_now", params={"plan": PLAIN_PLAN}, log="logs/report_now.log")

@@ -4,10 +4,16 @@ from epiloom.plan import jobs
 
 
 def main(job: jobs.Job) -> None:
+    import os
+
     import models
-    from epiloom.learn import training
+    from epiloom.learn import devices, training
     from epiloom.learn.examples import open_examples
 
+    processes = devices.processes(job.gpus)
+    if processes > 1 and "RANK" not in os.environ:
+        jobs.run_in_parallel(job, processes)
+        return
     settings = job.params["settings"]
     spec = models.load(job.wildcards["model"])
     training.fit(

@@ -104,7 +104,7 @@ def fetch(
     target, host_limit = Path(target), max(1, host_limit)
     urls, kind = list(dict.fromkeys(source_urls)), "" if format == "auto" else format.lower()
     if not urls:
-        raise InputError(target, f"no address is given; set sources.local.{key or 'KEY'}")
+        raise InputError(target, f"no address is given; set {key or 'sources.local.KEY'}")
     if kind not in CHECKS:
         raise InputError(target, f"format '{format}' is unknown; use one of {', '.join(CHECKS)}")
     job = _Job(
@@ -200,7 +200,7 @@ def _attempt(job: _Job, urls: Sequence[str], action: Callable[[str], object]) ->
             pause = max(pause, min(error.after, LONGEST_WAIT))
             not_before[url] = time.monotonic() + pause
         log.warning("%s: %s", url, reasons[url])
-    option = f"sources.local.{job.key or 'KEY'}"
+    option = job.key or "sources.local.KEY"
     remedy = f"check the network and run again, or get the file by hand and set {option} to it"
     if all(LOCAL.fullmatch(url) for url in urls):
         remedy = f"correct the path (or {option} in the configuration), or fetch the file again"

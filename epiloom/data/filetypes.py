@@ -101,6 +101,8 @@ def _bigwig(path: Path, head: bytes) -> str:
         if len(levels) < 24 * zooms:
             return "the bigWig file is truncated: its header is not complete"
         offsets = [index, *(struct.unpack_from("<Q", levels, 24 * i + 16)[0] for i in range(zooms))]
+        if 0 in offsets:
+            return "the bigWig file is empty: it holds no values"
         for offset in offsets:
             file.seek(min(offset, size))
             tree = file.read(48)

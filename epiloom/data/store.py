@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -95,6 +96,7 @@ def write_track(
         for b in sorted(set(bins)):
             tmp = stack.enter_context(atomic(folder / f"bins{b}" / f"{track}.npy"))
             out[b] = np.lib.format.open_memmap(tmp, "w+", np.float16, (genome.total(b),))
+            _claim(tmp)
         if isinstance(source, Reads):
             binned = bin_reads(source, genome, bins, out=out)
             name, size = source.about["source"], source.about["size"]
@@ -120,6 +122,12 @@ def write_track(
     with atomic(folder / "tracks" / f"{track}.json") as tmp:
         tmp.write_text(json.dumps(about, indent=1) + "\n")
     return about
+
+
+def _claim(path: Path) -> None:
+    """Take a mapped file's space now: a full disk is then an error, not a crash (SIGBUS)."""
+    with path.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def write_mask(folder: str | Path, flags: np.ndarray, bin_bp: int) -> None:

@@ -53,6 +53,17 @@ def start(precision: str = "float32", device: str = "auto") -> Fabric:
     return fabric
 
 
+def processes(gpus: int) -> int:
+    """Processes to train with when `gpus` were asked for: one per visible GPU, at least one."""
+    visible = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if gpus > visible:
+        log.warning(
+            "%d GPUs were asked for, torch (%s) sees %d; using %s",
+            *(gpus, torch.__version__, visible, f"{visible} of them" if visible else "the CPU"),
+        )
+    return max(1, min(gpus, visible))
+
+
 def pick_device(device: str) -> str:
     """`cpu` or `cuda`.
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import os
 import platform
 import shutil
+import subprocess
 import sys
 import time
 import traceback
@@ -43,6 +45,7 @@ class Job:
     params: dict[str, Any] = field(default_factory=dict)
     wildcards: dict[str, str] = field(default_factory=dict)
     threads: int = 1
+    gpus: int = 0
     log: str | None = None
 
     @classmethod
@@ -55,6 +58,7 @@ class Job:
             params=_named(smk.params),
             wildcards=_named(smk.wildcards),
             threads=int(smk.threads),
+            gpus=int(getattr(smk.resources, "gpu", 0)),
             log=str(smk.log[0]) if smk.log else None,
         )
 
@@ -105,14 +109,34 @@ def run(main: Callable[[Job], None], snakemake: Any = None) -> None:
     log.info("%s: done in %.1f s", job.rule, time.time() - began)
 
 
+def run_in_parallel(job: Job, processes: int) -> None:
+    """Run the very same job in several processes, one per GPU, that train together.
+
+    Raises:
+        subprocess.CalledProcessError: a process failed; its own message is in the job's log.
+    """
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", str(processes), "-m", f"workflow_scripts.{job.rule}"]
+    root = str(Path(__file__).resolve().parents[2])
+    paths = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    subprocess.run(
+        [*command, f"{job.log}.job.json"], env=os.environ | {"PYTHONPATH": paths}, check=True
+    )
+
+
 def _disk_problem(err: BaseException) -> InputError | None:
     """A full or read-only disk, in words; None for any other error."""
-    if not isinstance(err, OSError) or err.errno not in REMEDIES:
+    if not isinstance(err, OSError):
+        return None
+    code = err.errno
+    if code is None and "free space" in str(err) or "requested and" in str(err):
+        code = errno.ENOSPC  # numpy tells a short write in words only
+    if code not in REMEDIES:
         return None
     place = Path(str(err.filename or Path.cwd())).absolute()
     folder = next((p for p in (place, *place.parents) if p.is_dir()), Path("/"))
     free = shutil.disk_usage(folder).free / 1e9
-    return InputError(folder, f"{err.strerror} ({free:.2f} GB free): {REMEDIES[err.errno]}")
+    return InputError(folder, f"{os.strerror(code)} ({free:.3f} GB free): {REMEDIES[code]}")
 
 
 def _start_log(job: Job) -> None:
@@ -123,7 +147,7 @@ def _start_log(job: Job) -> None:
     screen = logging.StreamHandler(sys.stderr)
     screen.setLevel(logging.INFO if sys.stderr.isatty() else logging.WARNING)
     log.addHandler(screen)
-    if job.log:
+    if job.log and os.environ.get("RANK", "0") == "0":  # of several processes one writes
         path = Path(job.log)
         path.parent.mkdir(parents=True, exist_ok=True)
         file = logging.FileHandler(path, mode="w")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import os
+import shutil
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -204,7 +206,8 @@ def _add_files(plan: Plan, root: Path, own: dict[tuple[str, str], OwnTrack]) -> 
                 problems.append(f"{named or f'sources.local.{key}'}: {tried}")
         if override:  # two own files may have one name
             folder = f"resources/own/{fields['cell']}-{fields['mark']}"
-            source = replace(source, path=f"{folder}/{Path(override).name}")
+            path = f"{folder}/{Path(override).name}"
+            source = replace(source, path=path, key=named or key)
         plan.files[source.path] = source
         return source.path
 
@@ -286,6 +289,43 @@ def results(plan: Plan) -> list[str]:
         *(f"results/tables/{model}.tsv" for model in plan.config["models"]),
         *(f"results/{model}/{run}/{name}" for model, run in plan.runs for name in per_run),
     ]
+
+
+def disk_bytes(plan: Plan, genome_bp: float = 3.1e9, genes: int = 20_000) -> float:
+    """About how much the results take beside the downloads (float16 bins, float32 features)."""
+    sim = plan.config["simulate"]
+    if sim:
+        genome_bp, genes = sim["chromosomes"] * sim["length_bp"], 2_000
+    bins = sum(2 * genome_bp / size for size in plan.config["bins_bp"])
+    masks = sum(genome_bp / size for size in plan.config["bins_bp"])
+    features = genes * 400 * 4 if plan.runs else 0
+    per_run = 12e6 + genes * 200
+    return len(plan.tracks) * (bins + features) + masks + len(plan.runs) * 4 * per_run
+
+
+def check_place(plan: Plan, folder: Path) -> None:
+    """The working directory can be written and has room for the results that are not there yet.
+
+    Raises:
+        InputError: names the folder, what is needed and what is free.
+    """
+    problems = []
+    for name in (".", "results", "resources", "runs", "logs"):
+        if (folder / name).is_dir() and not os.access(folder / name, os.W_OK):
+            problems.append(
+                f"{name}: cannot be written; make it writable, or work elsewhere with "
+                "`snakemake --directory FOLDER`"
+            )
+    done = sum(p.stat().st_size for p in (folder / "results").rglob("*") if p.is_file())
+    needed, free = disk_bytes(plan) - done, shutil.disk_usage(folder).free
+    if needed > free:
+        problems.append(
+            f"the results take about {needed / 1e9:.2f} GB more, {free / 1e9:.2f} GB are free; "
+            "free some space, name fewer tracks or `bins_bp`, or work elsewhere with `snakemake "
+            "--directory FOLDER`"
+        )
+    if problems:
+        raise InputError(folder.absolute(), problems)
 
 
 def source_dict(plan: Plan, path: str) -> dict:

@@ -70,7 +70,7 @@ def test_a_body_that_is_always_cut_ends_with_a_clear_failure(server, tmp_path):
 def test_a_missing_file_fails_at_once_and_names_every_address(server, tmp_path):
     urls = [server.at + "/x", server.at + "/y"]
     with pytest.raises(InputError) as caught:
-        fetch(urls, tmp_path / "x", key="gaps")
+        fetch(urls, tmp_path / "x", key="sources.local.gaps")
     text = str(caught.value)
     assert all(f"{url}: HTTP 404" in text for url in urls)
     assert "sources.local.gaps" in text and len(server.log) == 2
@@ -170,7 +170,7 @@ def test_a_missing_or_wrong_local_file_names_the_file_and_its_key(tmp_path):
         if content:
             (tmp_path / "x.gz").write_bytes(content)
         with pytest.raises(InputError) as caught:
-            fetch([str(tmp_path / "x.gz")], tmp_path / "a" / "x", format="gzip", key="gaps")
+            fetch([str(tmp_path / "x.gz")], tmp_path / "a" / "x", format="gzip", key="sources.local.gaps")
         text = str(caught.value)
         assert f"{tmp_path / 'x.gz'}: {reason}" in text and "sources.local.gaps" in text
         assert not (tmp_path / "a" / "x").exists()

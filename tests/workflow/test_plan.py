@@ -6,6 +6,7 @@ import itertools
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -177,6 +178,26 @@ def test_every_key_of_every_example_is_guarded_against_typos(path):
         with pytest.raises(InputError) as caught:
             resolve(wrong, ROOT)
         assert f"'x{key}'" in str(caught.value)
+
+
+def test_a_disk_too_small_for_the_results_is_told_before_the_first_job(tmp_path):
+    plan = runs.build(example("one_cell"), ROOT)
+    runs.check_place(plan, tmp_path)
+    (track,) = plan.tracks.values()
+    huge = replace(plan, tracks={str(i): track for i in range(10**7)})
+    with pytest.raises(InputError) as caught:
+        runs.check_place(huge, tmp_path)
+    text = str(caught.value)
+    assert "GB are free" in text and "--directory" in text and str(tmp_path) in text
+
+
+def test_the_order_of_keys_changes_nothing():
+    config = example("demo")
+    turned = dict(reversed(config.items())) | {
+        "simulate": dict(reversed(config["simulate"].items()))
+    }
+    plans = [runs.as_dict(runs.build(c, ROOT)) for c in (config, turned)]
+    assert json.dumps(plans[0]) == json.dumps(plans[1])
 
 
 def test_the_configuration_reference_is_current():

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -132,6 +134,31 @@ def test_another_learning_rate_trains_again_but_reads_no_track_again(finished):
     counts = job_counts(done.stdout)
     assert counts["train_model"] == 4
     assert not {"simulate_epigenome", "sort_reads", "bin_track", "promoter_features"} & set(counts)
+
+
+def test_a_training_job_repeated_by_hand_in_two_processes_gives_the_same_history(finished):
+    log = "logs/promoter_cnn/E003.H3K4me3.fold2/train_model.log"
+    job = json.loads((finished / f"{log}.job.json").read_text())
+    job["params"]["settings"]["dropout"] = [0.0, 0.0]  # each process draws masks of its own
+    two = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    losses = []
+    for name, launcher in (("one", []), ("two", two)):
+        job["output"] = {k: f"{name}/{k}" for k in ("weights", "history")}
+        job["params"]["run_dir"], job["log"] = f"{name}/state", f"{name}/train.log"
+        (finished / f"{name}.json").write_text(json.dumps(job))
+        done = subprocess.run(
+            [sys.executable, *launcher, "-m", "workflow_scripts.train_model", f"{name}.json"],
+            cwd=finished,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        losses.append(pd.read_csv(finished / f"{name}/history", sep="\t")["validation_loss"])
+    assert len(losses[0]) == 2 and losses[0].to_list() == pytest.approx(
+        losses[1].to_list(), rel=1e-4
+    )
 
 
 def test_a_failed_job_leaves_a_partial_report_and_the_command_to_repeat_it(finished, tmp_path):
