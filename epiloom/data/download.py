@@ -95,7 +95,7 @@ def fetch(
         timeout: seconds without an answer or nearly without data.
         host_limit: transfers at once from one host, over all processes of this user and machine.
         wait: seconds before the first retry; doubled each time.
-        key: the source's key, for messages.
+        key: the key of the configuration that names the file, for messages.
 
     Raises:
         InputError: no address gave the right file (all are listed), the disk is too small or not

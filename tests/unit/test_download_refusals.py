@@ -36,7 +36,7 @@ def refused(server, path, target, **options) -> str:
 def test_altered_content_is_tried_twice_and_refused(server, tmp_path):
     server.files["/x"] = DATA[:-1] + b"?"
     target = tmp_path / "a" / "x"
-    text = refused(server, "/x", target, checksum=md5(DATA), key="roadmap_rpkm")
+    text = refused(server, "/x", target, checksum=md5(DATA), key="sources.local.roadmap_rpkm")
     assert "instead of " + md5(DATA)[4:] in text and "sources.local.roadmap_rpkm" in text
     assert len(server.log) == 2 and not target.with_name("x.part").exists()
 
@@ -170,7 +170,12 @@ def test_a_missing_or_wrong_local_file_names_the_file_and_its_key(tmp_path):
         if content:
             (tmp_path / "x.gz").write_bytes(content)
         with pytest.raises(InputError) as caught:
-            fetch([str(tmp_path / "x.gz")], tmp_path / "a" / "x", format="gzip", key="sources.local.gaps")
+            fetch(
+                [str(tmp_path / "x.gz")],
+                tmp_path / "a" / "x",
+                format="gzip",
+                key="sources.local.gaps",
+            )
         text = str(caught.value)
         assert f"{tmp_path / 'x.gz'}: {reason}" in text and "sources.local.gaps" in text
         assert not (tmp_path / "a" / "x").exists()
