@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -48,13 +49,13 @@ class Plan:
     def track_names(self, settings: dict) -> list[str]:
         """Track names that a run reads, in the order of its marks."""
         signal = settings["signal"]
-        by_pair = {(t.cell, t.mark): t for t in self.tracks.values() if signal in _serves(t)}
+        by_pair = {(t.cell, t.mark): t for t in self.tracks.values() if serves(t.kind) == signal}
         return [by_pair[settings["cell"], mark].name for mark in settings["marks"]]
 
 
-def _serves(track: Track) -> tuple[str, ...]:
-    """The public signals that this track stands in for (own BAM or depth tracks replace reads)."""
-    return ("reads",) if track.kind in ("bam", "depth") else (track.kind,)
+def serves(kind: str) -> str:
+    """The public signal that a kind of track replaces: own BAM or depth files replace reads."""
+    return "reads" if kind in ("bam", "depth") else kind
 
 
 def cards(root: str | Path) -> dict[str, dict]:
@@ -215,26 +216,35 @@ def _add_files(plan: Plan, root: Path, own: dict[tuple[str, str], OwnTrack]) -> 
         for key in ("chrom_sizes", "gaps", "blacklist", "roadmap_genes", "roadmap_rpkm"):
             if local.get(key) != "none":
                 plan.inputs[key] = add(key)
-        _add_tracks(plan, own, add)
+        problems += _add_tracks(plan, own, add)
     except InputError as err:
         problems += err.problems
     return problems
 
 
-def _add_tracks(plan: Plan, own: dict[tuple[str, str], OwnTrack], add) -> None:
-    signals = {options["signal"] for options in plan.config["models"].values()} or {"reads"}
-    for cell, mark, signal in itertools.product(
-        plan.config["cells"], plan.config["marks"], sorted(signals)
-    ):
+def _add_tracks(plan: Plan, own: dict[tuple[str, str], OwnTrack], add: Callable) -> list[str]:
+    """One track per cell, mark and signal that a model reads; returns own tracks of no use."""
+    signals = sorted({options["signal"] for options in plan.config["models"].values()})
+    problems = []
+    for cell, mark in itertools.product(plan.config["cells"], plan.config["marks"]):
         row = own.get((cell, mark))
-        if row:
-            named = f"{plan.config['tracks']} line {row.line}"
-            key = {"bam": "own_bam", "depth": "own_depth"}.get(row.kind, SOURCE_OF.get(row.kind))
-            path = add(key, named, row.file, cell=cell, mark=mark)
-            track = Track(cell, mark, row.kind, path)
-        else:
-            track = Track(cell, mark, signal, add(SOURCE_OF[signal], cell=cell, mark=mark))
-        plan.tracks[track.name] = track
+        wanted = signals or ([serves(row.kind)] if row else ["reads"])
+        if row and serves(row.kind) not in wanted:
+            problems.append(
+                f"{plan.config['tracks']} line {row.line}: kind '{row.kind}' of {cell} {mark} is "
+                f"read by no model: their `signal` is {', '.join(wanted)}. Give a file of that "
+                "kind or change `signal`"
+            )
+            continue
+        for signal in wanted:
+            if row and signal == serves(row.kind):
+                named = f"{plan.config['tracks']} line {row.line}"
+                key = {"bam": "own_bam", "depth": "own_depth"}.get(row.kind, SOURCE_OF[signal])
+                track = Track(cell, mark, row.kind, add(key, named, row.file, cell=cell, mark=mark))
+            else:
+                track = Track(cell, mark, signal, add(SOURCE_OF[signal], cell=cell, mark=mark))
+            plan.tracks[track.name] = track
+    return problems
 
 
 # --- what the rules ask --------------------------------------------------------------------------

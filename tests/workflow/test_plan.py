@@ -161,6 +161,16 @@ def test_own_tracks_replace_public_ones_and_keep_apart_with_equal_names(tmp_path
     assert plan.track_names(next(iter(plan.runs.values()))) == ["mine-H3K4me3.depth"]
 
 
+def test_an_own_track_that_no_model_reads_is_refused(tmp_path):
+    (tmp_path / "x.bw").write_bytes(b"")
+    table = tmp_path / "tracks.tsv"
+    table.write_text(f"cell\tmark\tkind\tfile\nE116\tH3K4me3\tpval\t{tmp_path}/x.bw\n")
+    text = problems(example("one_cell", tracks=str(table)))
+    assert "line 2: kind 'pval' of E116 H3K4me3 is read by no model" in text
+    config = example("one_cell", tracks=str(table), models={"promoter_cnn": {"signal": "pval"}})
+    assert list(runs.build(config, ROOT).tracks) == ["E116-H3K4me3.pval"]
+
+
 def test_a_track_table_names_every_bad_line(tmp_path):
     table = tmp_path / "tracks.tsv"
     table.write_text("cell\tmark\tkind\tfile\nA\tm\tbigwg\tx\nA;rm\tm\treads\tx\nA\tm\treads\t\n")
