@@ -116,7 +116,7 @@ def _of_track(name: str, path: Path, interval_bp: float) -> Iterator[Figure]:
         for block in blocks:
             zlib.decompress(block)
 
-    mine, bare, limit = paired([ours, lambda: bare_loop(path), inflate], 15)
+    mine, bare, limit = paired([ours, lambda: bare_loop(path), inflate], 40)
     yield from _against_stats(name, path.with_suffix(".short.bw"), interval_bp)
     yield Figure(f"{name}: 3 bin sizes / bare block loop, 25 bp", mine, bare, "s")
     yield Figure(f"{name}: 3 bin sizes / inflating the blocks (the limit)", mine, limit, "s")
@@ -125,7 +125,7 @@ def _of_track(name: str, path: Path, interval_bp: float) -> Iterator[Figure]:
 
 def _against_stats(name: str, path: Path, interval_bp: float) -> Iterator[Figure]:
     make_track(path, interval_bp, SHORT, SHORT_HOLE)
-    (mine,) = paired([lambda: bin_bigwig(path, SHORT_GENOME, BINS, "zero")], 15)
+    (mine,) = paired([lambda: bin_bigwig(path, SHORT_GENOME, BINS, "zero")], 40)
     began = time.perf_counter()
     library = library_stats(path)
     spent = time.perf_counter() - began
