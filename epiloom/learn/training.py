@@ -343,13 +343,3 @@ def _write_outputs(
 
 def _cell(value: Any) -> str:
     return str(int(value)) if isinstance(value, bool) else repr(value)
-
-
-class _Clock:
-    """Seconds since it was made, on top of those already spent."""
-
-    def __init__(self, spent: float):
-        self.began = time.monotonic() - spent
-
-    def seconds(self) -> float:
-        return time.monotonic() - self.began
