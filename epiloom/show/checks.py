@@ -13,6 +13,7 @@ from epiloom.show.plots_data import MAX_MISSING
 from epiloom.show.results import Results
 
 TENFOLD = 10.0
+MANY = 3  # tracks that are still named when a warning is about all of them
 
 # --- warnings about the data ---------------------------------------------------------------------
 
@@ -23,10 +24,14 @@ def qc_warnings(table: pd.DataFrame) -> tuple[list[str], list[str]]:
     flagged: list[str] = []
     if table.empty:
         return warnings, flagged
+    about: dict[str, list[str]] = {}
     for _, row in table.iterrows():
         for text in _track_warnings(row):
-            warnings.append(f"{row['track']}: {text}")
+            about.setdefault(text, []).append(row["track"])
             flagged.append(row["track"])
+    for text, tracks in about.items():
+        everywhere = len(tracks) > MANY and len(tracks) == len(table)
+        warnings.append(f"{'every track' if everywhere else ', '.join(tracks)}: {text}")
     for signal, group in table.groupby("signal", sort=False):
         means = group.set_index("track")["mean"].astype(float)
         means = means[means > 0]

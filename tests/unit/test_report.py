@@ -308,6 +308,14 @@ def test_tracks_out_of_line_are_warned_about():
     assert "21%" in warnings[0]
 
 
+def test_what_holds_for_every_track_is_said_once():
+    row = {"signal": "pval", "mean": 1.0, "missing_fraction": 0.99, "clipped_bins": 0}
+    table = pd.DataFrame([{"track": name} | row for name in ("a", "b", "c", "d")])
+    warnings, flagged = checks.qc_warnings(table)
+    assert len(warnings) == 1 and warnings[0].startswith("every track: 99% of its bins")
+    assert flagged == ["a", "b", "c", "d"]
+
+
 def test_the_worst_genes_are_those_with_the_largest_difference(tmp_path):
     made = Made(tmp_path, cells=["E003"], genes=40, shuffled=False)
     found = results.read(tmp_path, made.plan)
