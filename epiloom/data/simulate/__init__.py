@@ -13,7 +13,7 @@ import logging
 from pathlib import Path
 
 from epiloom.data.files import atomic
-from epiloom.data.simulate import contacts, tables, tracks, truth
+from epiloom.data.simulate import contacts, eqtls, tables, tracks, truth
 from epiloom.data.simulate.addresses import Addresses
 from epiloom.data.simulate.layout import Plan
 from epiloom.data.simulate.signal import Signal
@@ -33,7 +33,7 @@ def simulate(plan: Plan, out: str | Path) -> dict:
 
     Returns:
         The summary that is also written, last, to `out/truth/summary.json`: the plan, chromosome
-        lengths, counts of genes, elements, sites, links, variants, and reads per track.
+        lengths, counts of genes, elements, sites, links, variants, eQTLs, and reads per track.
 
     Raises:
         InputError: config/sources.tsv lacks an address that is needed.
@@ -56,8 +56,9 @@ def simulate(plan: Plan, out: str | Path) -> dict:
     loops = contacts.write_loops(world, addresses)
     timed = contacts.write_timing(world, addresses)
     variants = truth.write_truth(world, addresses)
+    planted = eqtls.write_eqtls(world, addresses)
     reads = tracks.write_tracks(world, Signal(world), addresses)
-    counts = {"variants": variants, "capture_pairs": pairs, "loops": loops}
+    counts = {"variants": variants, "capture_pairs": pairs, "loops": loops, "eqtls": planted}
     summary = _summary(world, counts, timed, reads)
     with atomic(addresses.truth("summary.json")) as tmp:
         tmp.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")

@@ -101,7 +101,6 @@ def _attributes(world: World, i: int) -> tuple[str, str, str]:
     """Versioned gene id, transcript id and the remaining GTF attributes of a gene."""
     genes = world.genes
     number = int(genes.ids[i][4:])
-    version = number % 9 + 1
     kind = "protein_coding" if genes.coding[i] else "lincRNA"
     name = genes.names[i]
     told = (
@@ -109,7 +108,12 @@ def _attributes(world: World, i: int) -> tuple[str, str, str]:
         f'transcript_status "KNOWN"; transcript_name "{name}-001"; level 2; '
         f'havana_gene "OTTHUMG{number:011d}.1";'
     )
-    return f"{genes.ids[i]}.{version}", f"ENST{number:011d}.1", told
+    return versioned(genes.ids[i]), f"ENST{number:011d}.1", told
+
+
+def versioned(gene: str) -> str:
+    """A gene id with its version."""
+    return f"{gene}.{int(gene[4:]) % 9 + 1}"
 
 
 def write_expression(world: World, addresses: Addresses) -> None:

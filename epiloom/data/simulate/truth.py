@@ -144,7 +144,7 @@ def _write_variants(world: World, addresses: Addresses, names: np.ndarray) -> in
     wanted = max(60, int(VARIANTS_PER_MB * world.layout.size / 1e6))
     free = np.flatnonzero(~given[sites.element])
     pick = np.sort(rng.choice(free, min(wanted, len(free)), replace=False))
-    place, alt, loss = _broken(world, pick)
+    place, alt, loss = broken(world, pick)
     change = loss * world.factors.weight[sites.factor[pick]]
     effect = effects(
         world, sites.element[pick], change[:, None] * world.factors.presence[sites.factor[pick]]
@@ -173,7 +173,7 @@ def _write_variants(world: World, addresses: Addresses, names: np.ndarray) -> in
     return len(table)
 
 
-def _broken(world: World, pick: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def broken(world: World, pick: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Per site its most harmful variant: global position, alternative base (genome strand), loss.
 
     The loss is the (negative) change of the site's strength.
