@@ -42,6 +42,7 @@ SETTINGS = {
     },
     "schedule": {"name": "constant"},
     "stop_patience": 0,
+    "keep": "best",
 }
 
 

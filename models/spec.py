@@ -9,6 +9,10 @@ from typing import Any
 from torch import Tensor, nn
 
 
+def _unchanged(prediction: Tensor) -> Tensor:
+    return prediction
+
+
 @dataclass(frozen=True)
 class ModelSpec:
     """Everything the shared code needs to train, evaluate and import a model.
@@ -25,3 +29,7 @@ class ModelSpec:
     example: Callable[[Mapping[str, Any]], dict[str, Tensor]]  # settings -> tiny batch, for tests
     # weights under the names of the published code -> (settings of the sizes, state dict)
     import_published: Callable[[Mapping[str, Any]], tuple[dict[str, Any], dict[str, Tensor]]]
+    # settings -> batch key of the truth where it depends on them (None: always `target`)
+    truth: Callable[[Mapping[str, Any]], str] | None = None
+    # what forward returns -> one predicted number per value of the truth (a probability, say)
+    output: Callable[[Tensor], Tensor] = _unchanged

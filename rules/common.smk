@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from epiloom.plan import jobs
+from epiloom.plan import results as plan_results
 from epiloom.plan import runs as plan_runs
 from epiloom.plan.errors import InputError
 
@@ -31,9 +32,9 @@ except InputError as err:
     sys.exit(str(err))
 
 STORE = f"results/store/{PLAN.assembly}"
-RESULTS = plan_runs.results(PLAN)
+RESULTS = plan_results.results(PLAN)
 DOWNLOADS = "|".join(re.escape(path.removeprefix("resources/")) for path in PLAN.files)
-PLAIN_PLAN = plan_runs.as_dict(PLAN) | {
+PLAIN_PLAN = plan_results.as_dict(PLAN) | {
     "options": shlex.join(
         ["--cores", "all"]
         + (["--directory", from_root(Path.cwd())] if Path.cwd() != ROOT else [])
@@ -74,11 +75,24 @@ def gpus(wc):
 
 def example_files(wc):
     """What a run's examples are made of."""
-    tracks = PLAN.track_names(settings(wc))
+    return plan_runs.example_files(PLAN, settings(wc))
+
+
+def files_of(each):
+    """All input files of one run, given as (model, run)."""
+    for files in plan_runs.example_files(PLAN, PLAN.runs[each]).values():
+        yield from [files] if isinstance(files, str) else files
+
+
+def described(model, run):
+    """A run as a job of many needs it: all that a job of its own would be given."""
+    own = PLAN.runs[model, run]
     return {
-        "genes": "results/genes/genes.tsv",
-        "expression": "results/genes/expression.tsv",
-        "features": [f"results/features/{track}.npy" for track in tracks],
+        "model": model,
+        "run": run,
+        "settings": own,
+        "run_dir": f"runs/{model}/{run}/{plan_runs.fingerprint(own)}",
+        "files": plan_runs.example_files(PLAN, own),
     }
 
 
@@ -103,7 +117,7 @@ def local_input(wc):
 def check_place():
     """Before the first job: room and permission to write, in words."""
     try:
-        plan_runs.check_place(PLAN, Path.cwd())
+        plan_results.check_place(PLAN, Path.cwd())
     except InputError as err:
         sys.exit(str(err))
 

@@ -1,25 +1,78 @@
-"""Training: one job per run, whatever the model."""
+"""Training and prediction: one job per run, whatever the model, or several runs in one job."""
+
+ONE_EACH = PLAN.config["one_job_per"] == "run"
+
+if ONE_EACH:
+
+    rule train_model:
+        input:
+            unpack(example_files),
+        output:
+            weights="results/{model}/{run}/weights.pt",
+            history="results/{model}/{run}/history.tsv",
+        log:
+            "logs/{model}/{run}/train_model.log",
+        benchmark:
+            "benchmarks/{model}/{run}/train_model.tsv"
+        conda:
+            "../envs/torch.yaml"
+        threads: 1
+        resources:
+            mem_mb=card_resource("mem_mb"),
+            runtime=card_resource("runtime"),
+            gpu=gpus,
+        params:
+            settings=settings,
+            run_dir=run_dir,
+        script:
+            "../workflow_scripts/train_model.py"
+
+    rule predict_model:
+        input:
+            unpack(example_files),
+            weights="results/{model}/{run}/weights.pt",
+        output:
+            predictions="results/{model}/{run}/predictions.tsv",
+        log:
+            "logs/{model}/{run}/predict_model.log",
+        conda:
+            "../envs/torch.yaml"
+        resources:
+            mem_mb=card_resource("mem_mb"),
+            runtime=60,
+        params:
+            settings=settings,
+        script:
+            "../workflow_scripts/predict_model.py"
 
 
-rule train_model:
-    input:
-        unpack(example_files),
-    output:
-        weights="results/{model}/{run}/weights.pt",
-        history="results/{model}/{run}/history.tsv",
-    log:
-        "logs/{model}/{run}/train_model.log",
-    benchmark:
-        "benchmarks/{model}/{run}/train_model.tsv"
-    conda:
-        "../envs/torch.yaml"
-    threads: 1
-    resources:
-        mem_mb=card_resource("mem_mb"),
-        runtime=card_resource("runtime"),
-        gpu=gpus,
-    params:
-        settings=settings,
-        run_dir=run_dir,
-    script:
-        "../workflow_scripts/train_model.py"
+for job_name, job_runs in plan_runs.jobs_of_many(PLAN).items():
+
+    rule:
+        name:
+            f"train_{job_name}"
+        input:
+            sorted({f for each in job_runs for f in files_of(each)}),
+        output:
+            weights=[f"results/{m}/{r}/weights.pt" for m, r in job_runs],
+            history=[f"results/{m}/{r}/history.tsv" for m, r in job_runs],
+            predictions=[f"results/{m}/{r}/predictions.tsv" for m, r in job_runs],
+        log:
+            f"logs/train_many/{job_name}.log",
+        benchmark:
+            f"benchmarks/train_many/{job_name}.tsv"
+        conda:
+            "../envs/torch.yaml"
+        threads: 1
+        resources:
+            mem_mb=lambda wc, attempt, model=job_runs[0][0]: (
+                PLAN.cards[model]["resources"]["mem_mb"] * attempt
+            ),
+            runtime=lambda wc, attempt, model=job_runs[0][0], n=len(job_runs): (
+                PLAN.cards[model]["resources"]["runtime"] * attempt * n
+            ),
+            gpu=PLAN.config["models"][job_runs[0][0]]["gpu"],
+        params:
+            runs=[described(*each) for each in job_runs],
+        script:
+            "../workflow_scripts/train_many.py"

@@ -4,26 +4,17 @@ from epiloom.plan import jobs
 
 
 def main(job: jobs.Job) -> None:
-    import pandas as pd
-
     import models
-    from epiloom.data.files import atomic
-    from epiloom.learn.evaluation import predictions
-    from epiloom.learn.examples import open_examples
+    from epiloom.learn import one_run
 
-    settings, spec = job.params["settings"], models.load(job.wildcards["model"])
-    parts = [
-        predictions(
-            spec,
-            job.input["weights"],
-            open_examples(settings["examples"], settings, job.input, part),
-            part,
-            threads=job.threads,
-        )
-        for part in ("validation", "test")
-    ]
-    with atomic(job.output["predictions"]) as tmp:
-        pd.concat(parts).to_csv(tmp, sep="\t", index=False)
+    one_run.predict(
+        models.load(job.wildcards["model"]),
+        job.params["settings"],
+        job.input,
+        job.input["weights"],
+        job.output["predictions"],
+        threads=job.threads,
+    )
 
 
 if __name__ == "__main__":

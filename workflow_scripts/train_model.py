@@ -7,23 +7,19 @@ def main(job: jobs.Job) -> None:
     import os
 
     import models
-    from epiloom.learn import devices, training
-    from epiloom.learn.examples import open_examples
+    from epiloom.learn import devices, one_run
 
     processes = devices.processes(job.gpus)
     if processes > 1 and "RANK" not in os.environ:
         jobs.run_in_parallel(job, processes)
         return
-    settings = job.params["settings"]
-    spec = models.load(job.wildcards["model"])
-    training.fit(
-        spec,
-        settings,
-        open_examples(settings["examples"], settings, job.input, "train"),
-        open_examples(settings["examples"], settings, job.input, "validation"),
+    one_run.train(
+        models.load(job.wildcards["model"]),
+        job.params["settings"],
+        job.input,
         run_dir=job.params["run_dir"],
-        weights_out=job.output["weights"],
-        history_out=job.output["history"],
+        weights=job.output["weights"],
+        history=job.output["history"],
         threads=job.threads,
     )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from sklearn.linear_model import LinearRegression, RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from epiloom.learn.examples import COLUMNS, TRANSFORMS, PromoterTable, frame
+from epiloom.learn.examples import COLUMNS, TRANSFORMS, PromoterTable, coarse, frame
 
 log = logging.getLogger("epiloom")
 
@@ -49,18 +50,23 @@ def activity(table: PromoterTable, window: slice) -> np.ndarray:
 def baselines(settings: Mapping[str, Any], files: Mapping[str, Any]) -> pd.DataFrame:
     """Predictions of every baseline for the validation and test genes of a run.
 
-    Args as `examples.open_examples`. All are fitted on the training genes alone; the ridge penalty
+    Args as `kinds.open_table`. All are fitted on the training genes alone; the ridge penalty
     is chosen by leave-one-out error within them. The columns are those of the predictions, and so
     are the genes. A run with shuffled labels is a control of the model alone: no rows.
     """
     if settings["shuffled"]:
         return pd.DataFrame(columns=COLUMNS).astype({"y": np.float32, "y_hat": np.float32})
     table = PromoterTable.read(settings, files)
+    if settings.get("objective") == "classification":
+        table = replace(table, expression=table.labels.astype(np.float32))
     train, y = table.rows("train"), table.expression.astype(np.float64)
     inputs = {name: activity(table, window) for name, window in WINDOWS.items()}
     models = {name: LinearRegression() for name in WINDOWS}
-    inputs["ridge_6kb"] = _bins(table)
-    models["ridge_6kb"] = make_pipeline(StandardScaler(), RidgeCV(alphas=ALPHAS))
+    inputs["ridge_6kb"] = _bins(table, WINDOWS["activity_6kb"], 100)
+    if table.window == WINDOWS["activity_40kb"]:  # what a model of 40 kb sees, in coarser bins
+        inputs["ridge_40kb"] = _bins(table, table.window, 500)
+    ridges = [name for name in inputs if name.startswith("ridge")]
+    models |= {name: make_pipeline(StandardScaler(), RidgeCV(alphas=ALPHAS)) for name in ridges}
     scored = {part: table.examples(part) for part in ("validation", "test")}
     frames = []
     for name, model in models.items():
@@ -68,16 +74,17 @@ def baselines(settings: Mapping[str, Any], files: Mapping[str, Any]) -> pd.DataF
         model.fit(x[train], y[train])
         for part, examples in scored.items():
             y_hat = model.predict(x[table.rows(part)])
-            frames.append(frame(examples, part, name, examples.expression, y_hat))
-    log.info("ridge_6kb: penalty %.3g", models["ridge_6kb"][-1].alpha_)
+            frames.append(frame(examples, part, name, y_hat))
+    for name in ridges:
+        log.info("%s: penalty %.3g", name, models[name][-1].alpha_)
     return pd.concat(frames, ignore_index=True)
 
 
-def _bins(table: PromoterTable) -> np.ndarray:
-    """The 6-kb bins of all marks side by side, float64 [n, M * 60]."""
-    everything = np.arange(len(table.gene_ids))
-    bins = table.marks(everything, WINDOWS["activity_6kb"])
-    return bins.reshape(len(bins), -1).astype(np.float64)
+def _bins(table: PromoterTable, window: slice, size: int) -> np.ndarray:
+    """The bins of all marks side by side, means over `size` bp, float64 [n, M * bins]."""
+    raw = np.stack([coarse(f[:, window], size) for f in table.features], axis=1)
+    filled = np.where(np.isnan(raw), 0, TRANSFORMS[table.transform](raw))
+    return filled.reshape(len(raw), -1).astype(np.float64)
 
 
 def _filled(x: np.ndarray, train: np.ndarray, name: str) -> np.ndarray:

@@ -129,8 +129,8 @@ def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any], where: str
 
 def save(path: Path, content: Mapping[str, Any]) -> None:
     """Write tensors and plain values; the file appears whole or not at all."""
-    with atomic(path) as tmp:
-        torch.save(content, tmp)
+    with atomic(path) as tmp, tmp.open("wb") as file:
+        torch.save(content, file)  # given a path, torch would write the temporary name inside
 
 
 def load(path: str | Path) -> dict[str, Any]:

@@ -49,7 +49,9 @@ def predict(
     try:
         pieces = (Piece(cut, 1.0) for cut in cuts)
         with torch.no_grad(), closing(loader.feed(examples, pieces, place)) as batches:
-            found = [net(*(b[key] for key in spec.inputs)).float().cpu() for _, b in batches]
+            found = [
+                spec.output(net(*(b[key] for key in spec.inputs)).float()).cpu() for _, b in batches
+            ]
     finally:
         net.to(home).train(training)
     return torch.cat(found).numpy()
@@ -72,7 +74,6 @@ def predictions(
     """
     if threads:
         devices.set_threads(threads)
-    y_hat = predict(spec, load_model(spec, weights), examples, device)
     return frame(
-        examples, part, spec.name, examples.batch(np.arange(len(examples)))[spec.target], y_hat
+        examples, part, spec.name, predict(spec, load_model(spec, weights), examples, device)
     )

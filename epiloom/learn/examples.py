@@ -29,12 +29,18 @@ TRANSFORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "arcsinh": np.arcsinh,
     "log1p": np.log1p,
 }
-PARTS = ("train", "validation", "test")
 _SHUFFLE = 1  # stream of the label permutation, beside those of the epochs' orders
 
 
 class Examples(Protocol):
     """A fixed list of examples that can be fetched in any order."""
+
+    chroms: np.ndarray  # [n] text
+
+    @property
+    def truth(self) -> np.ndarray:
+        """What predictions are compared with, [n, ...]."""
+        ...
 
     def __len__(self) -> int: ...
 
@@ -102,6 +108,22 @@ class PromoterTable:
         """Row numbers of the genes in `part`."""
         return np.flatnonzero(self.part == part)
 
+    def some_rows(self, part: str) -> np.ndarray:
+        """As `rows`.
+
+        Raises:
+            InputError: the part holds no gene.
+        """
+        rows = self.rows(part)
+        if len(rows) == 0:
+            raise InputError(f"fold, {part}", f"no gene is left for {part}; check the chromosomes")
+        return rows
+
+    @property
+    def labels(self) -> np.ndarray:
+        """1 where a gene is at or above the median of the training genes, int64 [n]."""
+        return (self.expression >= np.median(self.expression[self.rows("train")])).astype(np.int64)
+
     def marks(self, rows: np.ndarray, window: slice | None = None) -> np.ndarray:
         """Model input float32 [n, M, L]: transformed; missing bins, where allowed, count as 0."""
         window = self.window if window is None else window
@@ -116,9 +138,7 @@ class PromoterTable:
         Raises:
             InputError: the part holds no gene.
         """
-        rows = self.rows(part)
-        if len(rows) == 0:
-            raise InputError(f"fold, {part}", f"no gene is left for {part}; check the chromosomes")
+        rows = self.some_rows(part)
         return PromoterBins(
             self.marks(rows), self.expression[rows], list(self.gene_ids[rows]), self.chroms[rows]
         )
@@ -134,6 +154,10 @@ class PromoterBins:
     gene_ids: Sequence[str]
     chroms: np.ndarray
 
+    @property
+    def truth(self) -> np.ndarray:
+        return self.expression
+
     def __len__(self) -> int:
         return len(self.expression)
 
@@ -142,27 +166,6 @@ class PromoterBins:
 
     def names(self, indices: np.ndarray) -> list[str]:
         return [self.gene_ids[i] for i in indices]
-
-
-def open_examples(
-    kind: str, settings: Mapping[str, Any], files: Mapping[str, Any], part: str
-) -> Examples:
-    """The examples of one part of a run.
-
-    Args:
-        kind: dataset kind of the model's card.
-        files: the run's input files, see the kind's reader.
-        part: train, validation or test.
-
-    Raises:
-        InputError: unknown kind or part, or files that do not fit together.
-    """
-    if kind not in KINDS or part not in PARTS:
-        raise InputError("dataset", f"{kind!r}, part {part!r}: no such kind or part of examples")
-    return KINDS[kind](settings, files).examples(part)
-
-
-KINDS = {"promoter_bins": PromoterTable.read}
 
 
 def _window(window_bp: int) -> slice:
@@ -221,10 +224,22 @@ def _usable(
     return np.flatnonzero(signal & known)
 
 
-def frame(
-    examples: Any, part: str, predictor: str, y: np.ndarray, y_hat: np.ndarray
-) -> pd.DataFrame:
-    """Rows of one part and predictor, in the order of the examples."""
+def coarse(bins: np.ndarray, size: int) -> np.ndarray:
+    """Means over `size` bp of 100-bp means [n, L, ...]; missing bins are left out (NaN if all)."""
+    width = size // BIN_BP
+    if width == 1:
+        return bins
+    grouped = bins.reshape(len(bins), -1, width, *bins.shape[2:])
+    known = ~np.isnan(grouped)
+    if known.all():
+        return grouped.mean(axis=2, dtype=np.float64).astype(np.float32)
+    total, count = np.where(known, grouped, 0).sum(axis=2, dtype=np.float64), known.sum(axis=2)
+    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0).astype("f4")
+
+
+def frame(examples: Examples, part: str, predictor: str, y_hat: np.ndarray) -> pd.DataFrame:
+    """Rows of one part and predictor (columns `COLUMNS`), in the order of the examples."""
     names = examples.names(np.arange(len(examples)))
-    values = (names, examples.chroms, part, predictor, y, np.asarray(y_hat, np.float32))
+    y_hat = np.asarray(y_hat, np.float32)
+    values = (names, examples.chroms, part, predictor, examples.truth, y_hat)
     return pd.DataFrame(dict(zip(COLUMNS, values, strict=True)))

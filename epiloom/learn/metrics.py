@@ -1,4 +1,4 @@
-"""r, Spearman, R2 and MSE of predictions: on whole arrays, and as sums that can be merged.
+"""r, Spearman, R2, MSE, AUC of predictions: on whole arrays, and as sums that can be merged.
 
 Everything is computed in float64. A measure that does not exist (a constant array, fewer than two
 values) is None, never 0 or NaN, so that it cannot slip into a mean.
@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from epiloom.plan.errors import InputError
 
 COLUMNS = ("model", "cell", "marks", "fold", "part", "predictor")
-COLUMNS += ("n", "r", "r_low", "r_high", "spearman", "r2", "mse")
+COLUMNS += ("n", "r", "r_low", "r_high", "spearman", "r2", "mse", "auc", "ap", "accuracy")
+_TYPES = {"gene_id": str, "chrom": str, "y": np.float64, "y_hat": np.float64}
 DRAWS = 1000  # bootstrap resamples
 _CHUNK = 2_000_000  # resampled values held at a time
 
@@ -145,6 +147,21 @@ def interval(
     return float(low), float(high)
 
 
+def ranking(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float | None]:
+    """Area under the ROC curve, average precision, and accuracy at a threshold of 0.5.
+
+    For truths that are 0 or 1, both present; None otherwise.
+    """
+    y, p = np.asarray(truth, np.float64).ravel(), np.asarray(prediction, np.float64).ravel()
+    if set(np.unique(y)) != {0.0, 1.0}:
+        return {"auc": None, "ap": None, "accuracy": None}
+    return {
+        "auc": float(roc_auc_score(y, p)),
+        "ap": float(average_precision_score(y, p)),
+        "accuracy": float(np.mean((p >= 0.5) == (y == 1))),
+    }
+
+
 def measures(truth: np.ndarray, prediction: np.ndarray, seed: int) -> dict[str, Any]:
     """All columns of a metrics row from `n` on; None where a measure is undefined."""
     sums = Moments.of(truth, prediction)
@@ -157,6 +174,7 @@ def measures(truth: np.ndarray, prediction: np.ndarray, seed: int) -> dict[str, 
         "spearman": spearman(truth, prediction),
         "r2": sums.r2,
         "mse": sums.mse,
+        **ranking(truth, prediction),
     }
 
 
@@ -176,9 +194,6 @@ def metrics_rows(table: pd.DataFrame, model: str, settings: Mapping[str, Any]) -
         row = dict(zip(COLUMNS, (*labels, part, name), strict=False))
         rows.append(row | measures(group["y"], group["y_hat"], settings["seed"]))
     return pd.DataFrame(rows, columns=list(COLUMNS))
-
-
-_TYPES = {"gene_id": str, "chrom": str, "y": np.float64, "y_hat": np.float64}
 
 
 def pooled_rows(

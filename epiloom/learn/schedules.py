@@ -1,4 +1,4 @@
-"""Learning rate over time: two plateau rules, constant, and warm-up with cosine."""
+"""Learning rate over time: two plateau rules, exponential, constant, warm-up with cosine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from epiloom.plan.errors import InputError
 
-NAMES = ("plateau_keras", "plateau_torch", "constant", "warmup_cosine")
+NAMES = ("plateau_keras", "plateau_torch", "exponential", "constant", "warmup_cosine")
 
 
 class Schedule:
@@ -19,6 +19,7 @@ class Schedule:
     * `plateau_torch`: the same one epoch later (the epoch after `patience` stale ones), and
       `min_delta` is relative to the best loss. As torch's ReduceLROnPlateau, cuts below 1e-8 are
       not made.
+    * `exponential`: multiply by `factor` after every epoch; not below `floor`.
     * `constant`.
     * `warmup_cosine`: per update; linear from a thousandth over the share `warmup` (default 0.1)
       of all updates, then half a cosine down to `floor`.
@@ -50,6 +51,9 @@ class Schedule:
 
     def epoch_ended(self, loss: float) -> None:
         """Take note of an epoch's validation loss; cut the rate if the plateau rule says so."""
+        if self.name == "exponential":
+            self.current = max(self.current * self.factor, self.floor)
+            return
         if self.name == "plateau_keras":
             threshold, allowed = self.best - self.min_delta, self.patience
         elif self.name == "plateau_torch":

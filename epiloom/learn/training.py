@@ -67,7 +67,8 @@ def fit(
         settings: the run's settings; a state in `run_dir` is continued only if it has the same.
         train, valid: examples to learn from, and to choose the best epoch by.
         run_dir: training state and logs; kept between attempts.
-        weights_out: the best epoch's weights, {"state_dict", "settings"}.
+        weights_out: weights of the best epoch, or of the last if the settings' `keep` says so;
+            {"state_dict", "settings"}.
         history_out: table with one row per epoch (columns `HISTORY`).
         device: auto, cpu or cuda.
         progress: False = nothing on the terminal.
@@ -151,7 +152,7 @@ def fit(
             if loss is None:
                 leave()
             p.seconds = before + time.monotonic() - began
-            best = loss < p.best_loss
+            best = loss < p.best_loss or settings["keep"] == "last"
             p.stale = 0 if best else p.stale + 1
             if best:
                 p.best_loss, p.best_epoch = loss, p.epoch + 1

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from epiloom.plan.config import hint
 from epiloom.plan.tracks import SOURCE_OF
 
+MARK_SETS = ("each", "pairs", "active_pairs", "all")
 MAIN_CHROMOSOMES = [f"chr{c}" for c in [*range(1, 23), "X", "Y"]]
 
 
@@ -96,17 +97,26 @@ def folds(config: dict) -> Iterator[str]:
 def mark_sets(config: dict) -> Iterator[str]:
     for model, settings in config["models"].items():
         for entry in settings.get("mark_sets", []):
-            if entry in ("each", "pairs", "all"):
+            if entry in MARK_SETS:
                 continue
             marks = entry.split("+")
             for mark in marks:
                 if mark not in config["marks"]:
                     yield (
                         f"models.{model}.mark_sets: '{mark}' is not in `marks`"
-                        f"{hint(mark, [*config['marks'], 'each', 'pairs', 'all'])}; add it there"
+                        f"{hint(mark, [*config['marks'], *MARK_SETS])}; add it there"
                     )
             if len(set(marks)) < len(marks):
                 yield f"models.{model}.mark_sets: '{entry}' names a mark twice; name it once"
+
+
+def one_job(config: dict) -> Iterator[str]:
+    for model, settings in config["models"].items():
+        if config["one_job_per"] != "run" and settings["gpu"] > 1:
+            yield (
+                f"one_job_per: '{config['one_job_per']}' trains on one GPU, but models.{model}.gpu "
+                f"is {settings['gpu']}; set it to 1, or one_job_per to run"
+            )
 
 
 def simulation(config: dict) -> Iterator[str]:

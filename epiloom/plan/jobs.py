@@ -40,6 +40,7 @@ class Job:
     """What a script needs to know, as plain values (text, numbers, lists, mappings)."""
 
     rule: str
+    script: str = ""  # its name in workflow_scripts/: the rule's, but for rules made in a loop
     input: dict[str, Any] = field(default_factory=dict)
     output: dict[str, Any] = field(default_factory=dict)
     params: dict[str, Any] = field(default_factory=dict)
@@ -49,10 +50,11 @@ class Job:
     log: str | None = None
 
     @classmethod
-    def from_snakemake(cls, smk: Any) -> Job:
+    def from_snakemake(cls, smk: Any, script: str) -> Job:
         """The job of a `script:` directive. Only named inputs, outputs and params are kept."""
         return cls(
             rule=smk.rule,
+            script=script,
             input=_named(smk.input),
             output=_named(smk.output),
             params=_named(smk.params),
@@ -90,7 +92,9 @@ def run(main: Callable[[Job], None], snakemake: Any = None) -> None:
     traceback. All end with exit status 1.
     """
     if snakemake is not None:
-        job = Job.from_snakemake(snakemake)
+        # Snakemake runs a copy of the script, named .snakemake/scripts/{random}.{name}.py.
+        name = Path(main.__code__.co_filename).name.removesuffix(".py").rsplit(".", 1)[-1]
+        job = Job.from_snakemake(snakemake, name)
     elif len(sys.argv) == 2:
         job = Job.from_json(sys.argv[1])
     else:
@@ -116,7 +120,7 @@ def run_in_parallel(job: Job, processes: int) -> None:
         subprocess.CalledProcessError: a process failed; its own message is in the job's log.
     """
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", str(processes), "-m", f"workflow_scripts.{job.rule}"]
+    command += ["--nproc-per-node", str(processes), "-m", f"workflow_scripts.{job.script}"]
     root = str(Path(__file__).resolve().parents[2])
     paths = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
     subprocess.run(
@@ -162,5 +166,5 @@ def _say_how_to_repeat(job: Job) -> None:
         root = Path(__file__).resolve().parents[2]
         log.error(
             "log: %s\nrepeat this job by hand: cd %s && PYTHONPATH=%s %s -m workflow_scripts.%s %s",
-            *(job.log, Path.cwd(), root, sys.executable, job.rule, f"{job.log}.job.json"),
+            *(job.log, Path.cwd(), root, sys.executable, job.script, f"{job.log}.job.json"),
         )

@@ -5,15 +5,14 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import os
-import shutil
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Container
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import yaml
 
-from epiloom.plan import checks, sources
+from epiloom.plan import checks, contacts, sources
 from epiloom.plan.config import hint, resolve
 from epiloom.plan.errors import InputError
 from epiloom.plan.tracks import SOURCE_OF, OwnTrack, Track, read_own_tracks, read_table
@@ -30,7 +29,8 @@ class Plan:
     """Everything the rules need to know.
 
     `runs` maps (model, run) to its settings; `tracks` maps a track's name to it; `files` maps a
-    path under `resources/` to the source it comes from; `inputs` maps a source key to its path.
+    path under `resources/` to the source it comes from; `inputs` maps a source key to its path;
+    `contacts` maps a cell to its capture Hi-C, where a model reads any.
     """
 
     config: dict
@@ -41,6 +41,7 @@ class Plan:
     tracks: dict[str, Track] = field(default_factory=dict)
     files: dict[str, sources.Source] = field(default_factory=dict)
     inputs: dict[str, str] = field(default_factory=dict)
+    contacts: dict[str, contacts.CellContacts] = field(default_factory=dict)
 
     @property
     def assembly(self) -> str:
@@ -85,12 +86,14 @@ def build(config: dict, root: str | Path, where: str = "config/config.yaml") -> 
         *checks.marks(config, known_marks, own),
         *checks.folds(config),
         *checks.mark_sets(config),
+        *checks.one_job(config),
         *checks.pairs(config, plan.cells, known_marks, own),
         *checks.simulation(config),
     ]
     if not problems:
+        active = {m for m, row in known_marks.items() if row["group"] == "active promoter"}
         for model, settings in config["models"].items():
-            plan.runs.update(_runs(model, settings, config, plan.cards[model]))
+            plan.runs.update(_runs(model, settings, config, plan.cards[model], active))
         problems = _add_files(plan, root, own)
     if problems:
         raise InputError(where, problems)
@@ -100,18 +103,19 @@ def build(config: dict, root: str | Path, where: str = "config/config.yaml") -> 
 # --- runs ----------------------------------------------------------------------------------------
 
 
-def mark_sets(entries: list[str], marks: list[str]) -> list[list[str]]:
+def mark_sets(entries: list[str], marks: list[str], active: Container[str] = ()) -> list[list[str]]:
     """Mark sets of a model, without repeats, in the order given.
 
-    `each` is every mark alone, `pairs` every unordered pair, `all` all marks; anything else is a
-    list of marks joined by +.
+    `each` is every mark alone, `pairs` every unordered pair, `active_pairs` those with at least one
+    mark of `active`, `all` all marks; anything else is a list of marks joined by +.
     """
     sets: list[list[str]] = []
     for entry in entries:
         if entry == "each":
             sets += [[mark] for mark in marks]
-        elif entry == "pairs":
-            sets += [list(pair) for pair in itertools.combinations(marks, 2)]
+        elif entry in ("pairs", "active_pairs"):
+            pairs = [list(pair) for pair in itertools.combinations(marks, 2)]
+            sets += [p for p in pairs if entry == "pairs" or p[0] in active or p[1] in active]
         elif entry == "all":
             sets.append(list(marks))
         else:
@@ -131,14 +135,22 @@ def folds(config: dict) -> list[dict]:
     return made
 
 
-def _runs(model: str, options: dict, config: dict, card: dict) -> dict[tuple[str, str], dict]:
+def _runs(
+    model: str, options: dict, config: dict, card: dict, active: Container[str]
+) -> dict[tuple[str, str], dict]:
     """One entry per training job of a model, named {cell}.{marks}.{fold}[.shuffled]."""
+    # A setting left open (null) takes the value of the recipe that is chosen.
+    recipe = card.get("recipes", {}).get(options.get("recipe"), {})
+    options = options | {k: v for k, v in recipe.items() if options.get(k) is None}
     shared = {k: v for k, v in options.items() if k not in ("mark_sets", "shuffled_control", "gpu")}
+    shared.setdefault("keep", "best")
     shared |= {"version": card["version"], "data_version": DATA_VERSION, "seed": config["seed"]}
     shared["examples"] = card["dataset"]
     shared |= {"window_bp": card["window_bp"], "assembly": config["assembly"]}
-    shared |= _recipe(options)
-    sets = mark_sets(options["mark_sets"], config["marks"])
+    if card["dataset"] == contacts.DATASET:
+        shared["contacts"] = config["contacts"]
+    shared |= _optimization(options, card)
+    sets = mark_sets(options["mark_sets"], config["marks"], active)
     made = {}
     for cell, marks, fold in itertools.product(config["cells"], sets, folds(config)):
         controls = [False, True] if options["shuffled_control"] and marks == sets[0] else [False]
@@ -149,19 +161,19 @@ def _runs(model: str, options: dict, config: dict, card: dict) -> dict[tuple[str
     return made
 
 
-def _recipe(options: dict) -> dict:
-    """Optimizer and schedule as the trainer takes them (paper: section Training of gkae1212)."""
+def _optimization(options: dict, card: dict) -> dict:
+    """Optimizer and schedule as the trainer takes them."""
     keras = options["schedule"] == "plateau_keras"
     return {
         "optimizer": {
             "name": "adamw" if options["weight_decay"] else "adam",
             "learning_rate": options["learning_rate"],
-            "epsilon": 1e-7,
+            "epsilon": card["epsilon"],
             "weight_decay": options["weight_decay"],
         },
         "schedule": {
             "name": options["schedule"],
-            "factor": 0.2,
+            "factor": options.get("factor", 0.2),
             "patience": 3,
             "min_delta": 1e-4,
             "floor": 0.0 if keras else 1e-6,
@@ -217,6 +229,7 @@ def _add_files(plan: Plan, root: Path, own: dict[tuple[str, str], OwnTrack]) -> 
             if local.get(key) != "none":
                 plan.inputs[key] = add(key)
         problems += _add_tracks(plan, own, add)
+        problems += contacts.add(plan, add)
     except InputError as err:
         problems += err.problems
     return problems
@@ -250,6 +263,33 @@ def _add_tracks(plan: Plan, own: dict[tuple[str, str], OwnTrack], add: Callable)
 # --- what the rules ask --------------------------------------------------------------------------
 
 
+def example_files(plan: Plan, settings: dict) -> dict[str, str | list[str]]:
+    """What the examples of a run are read from, by the names that their reader knows."""
+    tracks, cell = plan.track_names(settings), settings["cell"]
+    files: dict[str, str | list[str]] = {
+        "genes": "results/genes/genes.tsv",
+        "expression": "results/genes/expression.tsv",
+        "features": [f"results/features/{track}.npy" for track in tracks],
+    }
+    if settings["examples"] == contacts.DATASET and plan.contacts[cell].source != "none":
+        files |= {
+            "partners": f"results/partners/{cell}.tsv",
+            "regions": f"results/partners/{cell}.regions.tsv",
+            "partner_bins": [f"results/partners/{track}.npy" for track in tracks],
+        }
+    return files
+
+
+def jobs_of_many(plan: Plan) -> dict[str, list[tuple[str, str]]]:
+    """Runs that one process trains and predicts, by the job's name; none if each is a job."""
+    jobs: dict[str, list[tuple[str, str]]] = {}
+    for (model, run), s in plan.runs.items() if plan.config["one_job_per"] != "run" else ():
+        marks = "" if plan.config["one_job_per"] == "cell" else "." + "+".join(s["marks"])
+        name = re.sub(r"\W", "_", f"{model}_{s['cell']}{marks}")
+        jobs.setdefault(name, []).append((model, run))
+    return jobs
+
+
 def settings(plan: Plan, model: str, run: str) -> dict:
     """Settings of one run.
 
@@ -281,90 +321,6 @@ def track(plan: Plan, name: str) -> Track:
     return plan.tracks[name]
 
 
-def results(plan: Plan) -> list[str]:
-    """Paths of all results that the report is made of."""
-    store, tracks = f"results/store/{plan.assembly}", list(plan.tracks)
-    per_run = ("weights.pt", "history.tsv", "predictions.tsv", "baselines.tsv", "metrics.tsv")
-    return [
-        f"{store}/manifest.json",
-        "results/genes/genes.tsv",
-        "results/genes/expression.tsv",
-        "results/qc/tracks.tsv",
-        "results/provenance.json",
-        *(f"{store}/bins{size}/{t}.npy" for size in plan.config["bins_bp"] for t in tracks),
-        *(f"{store}/mask/{size}.npy" for size in plan.config["bins_bp"]),
-        *(f"{store}/tracks/{t}.json" for t in tracks),
-        *(f"results/qc/{t}.tsv" for t in tracks),
-        *(f"results/features/{t}.npy" for t in tracks if plan.runs),
-        *(f"results/tables/{model}.tsv" for model in plan.config["models"]),
-        *(f"results/{model}/{run}/{name}" for model, run in plan.runs for name in per_run),
-    ]
-
-
-def disk_bytes(plan: Plan, genome_bp: float = 3.1e9, genes: int = 20_000) -> float:
-    """About how much the results take beside the downloads (float16 bins, float32 features)."""
-    sim = plan.config["simulate"]
-    if sim:
-        genome_bp, genes = sim["chromosomes"] * sim["length_bp"], 2_000
-    bins = sum(2 * genome_bp / size for size in plan.config["bins_bp"])
-    masks = sum(genome_bp / size for size in plan.config["bins_bp"])
-    features = genes * 400 * 4 if plan.runs else 0
-    per_run = 12e6 + genes * 200
-    return len(plan.tracks) * (bins + features) + masks + len(plan.runs) * 4 * per_run
-
-
-def check_place(plan: Plan, folder: Path) -> None:
-    """The working directory can be written and has room for the results that are not there yet.
-
-    Raises:
-        InputError: names the folder, what is needed and what is free.
-    """
-    problems = []
-    for name in (".", "results", "resources", "runs", "logs"):
-        if (folder / name).is_dir() and not os.access(folder / name, os.W_OK):
-            problems.append(
-                f"{name}: cannot be written; make it writable, or work elsewhere with "
-                "`snakemake --directory FOLDER`"
-            )
-    done = sum(p.stat().st_size for p in (folder / "results").rglob("*") if p.is_file())
-    needed, free = disk_bytes(plan) - done, shutil.disk_usage(folder).free
-    if needed > free:
-        problems.append(
-            f"the results take about {needed / 1e9:.2f} GB more, {free / 1e9:.2f} GB are free; "
-            "free some space, name fewer tracks or `bins_bp`, or work elsewhere with `snakemake "
-            "--directory FOLDER`"
-        )
-    if problems:
-        raise InputError(folder.absolute(), problems)
-
-
 def source_dict(plan: Plan, path: str) -> dict:
     """One file's source as plain values, for a rule's params."""
     return asdict(plan.files[path])
-
-
-def as_dict(plan: Plan) -> dict:
-    """The plan as plain values: what the report says was asked for."""
-    return {
-        "config": plan.config,
-        "config_file": plan.where,
-        "simulated": bool(plan.config["simulate"]),
-        "cells": {c: plan.cells.get(c, {}).get("name", c) for c in plan.config["cells"]},
-        "marks": plan.config["marks"],
-        "seed": plan.config["seed"],
-        "tracks": list(plan.tracks),
-        "runs": [
-            {
-                "model": model,
-                "run": run,
-                "cell": s["cell"],
-                "marks": s["marks"],
-                "fold": s["fold"]["name"],
-                "shuffled": s["shuffled"],
-            }
-            for (model, run), s in plan.runs.items()
-        ],
-        "sources": [
-            {"key": s.key, "path": path, "url": s.local or s.url} for path, s in plan.files.items()
-        ],
-    }

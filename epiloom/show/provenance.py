@@ -21,7 +21,7 @@ def record(plan: dict) -> dict:
     """The plan with everything that describes this very run added.
 
     Args:
-        plan: as made by `epiloom.plan.runs.as_dict`.
+        plan: as made by `epiloom.plan.results.as_dict`.
 
     Returns:
         The plan plus `versions`, `commit`, `date`, `machine`, and size and md5 of every source.

@@ -53,6 +53,7 @@ def settings(**changes) -> dict:
             "floor": 0.0,
         },
         "stop_patience": 12,
+        "keep": "best",
         "data_version": 1,
     }
     return {**base, **changes}

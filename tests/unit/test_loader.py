@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from epiloom.learn import loader
-from epiloom.learn.examples import PromoterTable, open_examples
+from epiloom.learn.examples import PromoterTable
+from epiloom.learn.kinds import open_table
 from epiloom.learn.loader import feed, order, updates
 from epiloom.plan.errors import InputError
 from tests.models.small import genes, settings
@@ -123,7 +124,7 @@ def test_window_transform_and_target(tmp_path):
     run = settings(marks=["A", "B"])
     raw = [np.load(path) for path in files["features"]]
     rpkm = pd.read_csv(files["expression"], sep="\t")["E116"].to_numpy()
-    test = open_examples("promoter_bins", run, files, "test")
+    test = open_table("promoter_bins", run, files).examples("test")
     batch = test.batch(np.array([3, 0]))
     assert batch["marks"].shape == (2, 2, 60) and batch["marks"].dtype == np.float32
     np.testing.assert_allclose(batch["marks"][0, 1], np.log(1 + raw[1][13, 170:230]), rtol=1e-6)
@@ -131,19 +132,15 @@ def test_window_transform_and_target(tmp_path):
     assert batch["expression"].dtype == np.float32
     assert test.names(np.array([3, 0])) == ["ENSG0013", "ENSG0010"] and set(test.chroms) == {"chr2"}
     for name, function in (("arcsinh", np.arcsinh), ("none", lambda x: x)):
-        other = open_examples(
-            "promoter_bins",
-            settings(**{**run, "transform": name, "window_bp": 40000}),
-            files,
-            "test",
-        )
+        wider = settings(**{**run, "transform": name, "window_bp": 40000})
+        other = open_table("promoter_bins", wider, files).examples("test")
         np.testing.assert_allclose(other.marks[3, 1], function(raw[1][13]), rtol=1e-6)
 
 
 def test_one_mark_alone_can_be_given_as_a_single_path(tmp_path):
     files = write_genes(tmp_path)
     alone = {**files, "features": str(files["features"][0])}
-    one, other = (open_examples("promoter_bins", settings(), f, "test") for f in (files, alone))
+    one, other = (PromoterTable.read(settings(), f).examples("test") for f in (files, alone))
     assert np.array_equal(one.marks, other.marks)
 
 
@@ -214,8 +211,8 @@ def test_files_that_do_not_fit_together_are_refused(tmp_path):
     )
     with pytest.raises(InputError, match="gene_id differs from the gene table"):
         PromoterTable.read(settings(), files)
-    with pytest.raises(InputError, match="no such kind"):
-        open_examples("other_bins", settings(), files, "train")
+    with pytest.raises(InputError, match="'other_bins' is no kind of examples"):
+        open_table("other_bins", settings(), files)
 
 
 def test_the_split_is_the_same_under_every_hash_seed(tmp_path):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from epiloom.plan import runs
+from epiloom.plan import results, runs
 from epiloom.plan.checks import MAIN_CHROMOSOMES
 from epiloom.plan.config import reference, resolve
 from epiloom.plan.errors import InputError
@@ -73,9 +73,9 @@ def test_settings_change_the_fingerprint():
 
 def test_the_plan_is_the_same_under_any_hash_seed():
     code = (
-        "import json, yaml; from epiloom.plan import runs;"
+        "import json, yaml; from epiloom.plan import results, runs;"
         "c = yaml.safe_load(open('config/examples/paper_epi_to_express.yaml'));"
-        "p = runs.build(c, '.'); print(json.dumps([runs.as_dict(p), list(p.runs.values())]))"
+        "p = runs.build(c, '.'); print(json.dumps([results.as_dict(p), list(p.runs.values())]))"
     )
     texts = {
         subprocess.run(
@@ -192,11 +192,11 @@ def test_every_key_of_every_example_is_guarded_against_typos(path):
 
 def test_a_disk_too_small_for_the_results_is_told_before_the_first_job(tmp_path):
     plan = runs.build(example("one_cell"), ROOT)
-    runs.check_place(plan, tmp_path)
+    results.check_place(plan, tmp_path)
     (track,) = plan.tracks.values()
     huge = replace(plan, tracks={str(i): track for i in range(10**7)})
     with pytest.raises(InputError) as caught:
-        runs.check_place(huge, tmp_path)
+        results.check_place(huge, tmp_path)
     text = str(caught.value)
     assert "GB are free" in text and "--directory" in text and str(tmp_path) in text
 
@@ -206,7 +206,7 @@ def test_the_order_of_keys_changes_nothing():
     turned = dict(reversed(config.items())) | {
         "simulate": dict(reversed(config["simulate"].items()))
     }
-    plans = [runs.as_dict(runs.build(c, ROOT)) for c in (config, turned)]
+    plans = [results.as_dict(runs.build(c, ROOT)) for c in (config, turned)]
     assert json.dumps(plans[0]) == json.dumps(plans[1])
 
 

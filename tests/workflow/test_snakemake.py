@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -134,6 +135,22 @@ def test_another_learning_rate_trains_again_but_reads_no_track_again(finished):
     counts = job_counts(done.stdout)
     assert counts["train_model"] == 4
     assert not {"simulate_epigenome", "sort_reads", "bin_track", "promoter_features"} & set(counts)
+
+
+def test_one_job_per_cell_leaves_the_same_files(finished, tmp_path):
+    together = tmp_path / "together"
+    shutil.copytree(finished, together)
+    for folder in ("results/promoter_cnn", "runs"):
+        shutil.rmtree(together / folder)
+    (together / "tiny.yaml").write_text(TINY + "one_job_per: cell\n")
+    done = snakemake(together, "--configfile", str(together / "tiny.yaml"))
+    assert done.returncode == 0, done.stderr[-6000:]
+    assert "train_promoter_cnn_E003" in done.stderr + done.stdout
+    names = ("predictions.tsv", "weights.pt", "metrics.tsv")
+    for run in (finished / "results/promoter_cnn").iterdir():
+        for name in names:
+            other = together / "results/promoter_cnn" / run.name / name
+            assert (run / name).read_bytes() == other.read_bytes(), (run.name, name)
 
 
 def test_a_training_job_repeated_by_hand_in_two_processes_gives_the_same_history(finished):

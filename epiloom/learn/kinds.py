@@ -1,0 +1,36 @@
+"""The kinds of examples: a model's card names one, this table says who reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from epiloom.learn.distal import PartnerTable
+from epiloom.learn.examples import Examples, PromoterTable
+from epiloom.plan.errors import InputError
+
+
+class Table(Protocol):
+    """All usable examples of one run."""
+
+    def examples(self, part: str) -> Examples:
+        """Those of one part: train, validation or test."""
+        ...
+
+
+KINDS = {"promoter_bins": PromoterTable.read, "promoter_and_partners": PartnerTable.read}
+
+
+def open_table(kind: str, settings: Mapping[str, Any], files: Mapping[str, Any]) -> Table:
+    """The examples of a run.
+
+    Args:
+        kind: dataset kind of the model's card.
+        files: the run's input files, see the kind's reader.
+
+    Raises:
+        InputError: unknown kind, or files that do not fit together.
+    """
+    if kind not in KINDS:
+        raise InputError("dataset", f"{kind!r} is no kind of examples; use {', '.join(KINDS)}")
+    return KINDS[kind](settings, files)

@@ -1,0 +1,63 @@
+"""From files to files: train one run, and predict its held-out genes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from epiloom.data.files import atomic
+from epiloom.learn import training
+from epiloom.learn.evaluation import predictions
+from epiloom.learn.kinds import open_table
+
+
+def train(
+    spec: Any,
+    settings: Mapping[str, Any],
+    files: Mapping[str, Any],
+    run_dir: str | Path,
+    weights: str | Path,
+    history: str | Path,
+    threads: int | None = None,
+) -> None:
+    """Train one run, from wherever an earlier attempt got to (see `training.fit`).
+
+    Args:
+        files: what the run's examples are read from, by the names that their reader knows.
+        weights, history: files to write.
+    """
+    table = open_table(settings["examples"], settings, files)
+    training.fit(
+        spec,
+        settings,
+        table.examples("train"),
+        table.examples("validation"),
+        run_dir=run_dir,
+        weights_out=weights,
+        history_out=history,
+        threads=threads,
+    )
+
+
+def predict(
+    spec: Any,
+    settings: Mapping[str, Any],
+    files: Mapping[str, Any],
+    weights: str | Path,
+    out: str | Path,
+    threads: int | None = None,
+) -> None:
+    """Write the predictions of one run for its validation and test genes.
+
+    Args as `train`; `out`: the table to write.
+    """
+    table = open_table(settings["examples"], settings, files)
+    parts = [
+        predictions(spec, weights, table.examples(part), part, threads=threads)
+        for part in ("validation", "test")
+    ]
+    with atomic(out) as tmp:
+        pd.concat(parts).to_csv(tmp, sep="\t", index=False)
