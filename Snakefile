@@ -15,8 +15,9 @@ include: "rules/download.smk"
 include: "rules/signal.smk"
 include: "rules/datasets.smk"
 include: "rules/train.smk"
-include: "rules/predict.smk"
 include: "rules/evaluate.smk"
+include: "rules/mark_activity.smk"
+include: "rules/perturbation.smk"
 include: "rules/report.smk"
 
 

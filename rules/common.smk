@@ -12,6 +12,7 @@ from pathlib import Path
 from epiloom.plan import jobs
 from epiloom.plan import results as plan_results
 from epiloom.plan import runs as plan_runs
+from epiloom.plan import studies as plan_studies
 from epiloom.plan.errors import InputError
 
 ROOT = Path(workflow.basedir)
@@ -48,6 +49,8 @@ wildcard_constraints:
     run=r"[A-Za-z0-9_.+-]+",
     track=r"[A-Za-z0-9_.]+-[A-Za-z0-9_.]+",
     bin=r"\d+",
+    cell="|".join(re.escape(cell) for cell in PLAN.config["cells"]),
+    mark="|".join(re.escape(mark) for mark in PLAN.config["marks"]),
     assembly="hg19|hg38",
 
 
@@ -94,6 +97,17 @@ def described(model, run):
         "run_dir": f"runs/{model}/{run}/{plan_runs.fingerprint(own)}",
         "files": plan_runs.example_files(PLAN, own),
     }
+
+
+def perturbed_runs(wc):
+    """The runs whose models a perturbation asks, one per fold."""
+    return plan_studies.runs_of(PLAN, wc.model, wc.cell, wc.mark)
+
+
+def perturbed_files(wc):
+    """What the examples of a perturbation are read from: those of all its folds are the same."""
+    own = plan_runs.settings(PLAN, wc.model, perturbed_runs(wc)[0])
+    return plan_runs.example_files(PLAN, own)
 
 
 def signal_file(wc):

@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+from epiloom.plan import studies
 from epiloom.plan.errors import InputError
 from epiloom.plan.runs import Plan, example_files
 
@@ -29,7 +30,7 @@ def results(plan: Plan) -> list[str]:
         *(f"results/tables/{model}.tsv" for model in plan.config["models"]),
         *(f"results/{model}/{run}/{name}" for model, run in plan.runs for name in per_run),
     ]
-    return list(dict.fromkeys(paths))
+    return list(dict.fromkeys(paths + studies.results(plan)))
 
 
 def _partner_files(plan: Plan, settings: dict) -> list[str]:

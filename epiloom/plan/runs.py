@@ -12,14 +12,14 @@ from pathlib import Path
 
 import yaml
 
-from epiloom.plan import checks, contacts, sources
+from epiloom.plan import checks, contacts, sources, studies
 from epiloom.plan.config import hint, resolve
 from epiloom.plan.errors import InputError
 from epiloom.plan.tracks import SOURCE_OF, OwnTrack, Track, read_own_tracks, read_table
 
 # Raise when the same inputs would give other stored numbers (not for tidying code): it is a
 # parameter of every data rule, so old results are made again.
-DATA_VERSION = 1
+DATA_VERSION = 2  # raise it when data rules give other numbers
 
 SIMULATED = "simulated"  # the mirror's folder in the working directory
 
@@ -230,6 +230,7 @@ def _add_files(plan: Plan, root: Path, own: dict[tuple[str, str], OwnTrack]) -> 
                 plan.inputs[key] = add(key)
         problems += _add_tracks(plan, own, add)
         problems += contacts.add(plan, add)
+        problems += studies.add(plan, add)
     except InputError as err:
         problems += err.problems
     return problems
