@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 import models
+from tests.models import e003
 
 TOLERANCE = 1e-4
 BINS = 60  # of the promoter window, when the file does not say
@@ -29,7 +30,44 @@ def uniform(seed: int, number: int, shape: list[int]) -> np.ndarray:
     return np.random.RandomState(1000 * seed + number).uniform(-1, 1, size=tuple(shape))
 
 
-def promoter_cnn(golden: dict) -> np.ndarray:
+def original_weights(golden: dict) -> dict[str, np.ndarray]:
+    """The rule's weights for the names and shapes in `state_dict`, numbered in sorted order."""
+    shapes = {name: tuple(shape) for name, shape in golden["state_dict"]}
+    weights = {}
+    for number, name in enumerate(sorted(shapes)):
+        values = uniform(golden["seed"], number, shapes[name])
+        if len(shapes[name]) >= 2:
+            values = values / np.sqrt(np.prod(shapes[name][1:]))
+        elif name.endswith(("weight", "alpha")):
+            values = 1 + 0.1 * values
+        else:
+            values = 0.1 * values
+        weights[name] = values.astype(np.float32)
+    return weights
+
+
+def chromoformer(golden: dict, path: Path) -> np.ndarray:
+    """Our output for authors' weights of any size, on real genes read from the bigWigs.
+
+    `marks` is a list of marks, or how many of the published order are used.
+    """
+    folder = e003.find_data(path)
+    if folder is None:
+        raise ValueError("data/roadmap_e003 is neither beside the file's folder nor in shared")
+    marks = golden["marks"]
+    marks = e003.MARKS[:marks] if isinstance(marks, int) else tuple(marks)
+    batch = e003.batch(folder, list(golden["genes"]), marks)
+    spec = models.load("chromoformer")
+    settings, state = spec.import_published(original_weights(golden))
+    if len(settings["marks"]) != len(marks):
+        raise ValueError(f"weights for {len(settings['marks'])} marks, inputs of {len(marks)}")
+    net = spec.build(settings).eval()
+    net.load_state_dict(state)
+    with torch.no_grad():
+        return net(*(batch[key] for key in spec.inputs)).numpy()
+
+
+def promoter_cnn(golden: dict, path: Path | None = None) -> np.ndarray:
     """Our output for Keras weights of any size (kernels (width, in, out), dense (in, out))."""
     weights: dict = {}
     for number, (name, shape) in enumerate(golden["keras_weights"]):
@@ -49,7 +87,10 @@ def promoter_cnn(golden: dict) -> np.ndarray:
         return net(torch.from_numpy(signal_BLM).transpose(1, 2)).numpy()
 
 
-MODELS: dict[str, Callable[[dict], np.ndarray]] = {"promoter_cnn": promoter_cnn}
+MODELS: dict[str, Callable[[dict, Path], np.ndarray]] = {
+    "chromoformer": chromoformer,
+    "promoter_cnn": promoter_cnn,
+}
 
 
 def compare(path: Path) -> tuple[str, str, str, bool]:
@@ -62,7 +103,7 @@ def compare(path: Path) -> tuple[str, str, str, bool]:
     if model not in MODELS or model not in models.names():
         return model, "not built", "-", True
     try:
-        ours = MODELS[model](golden)
+        ours = MODELS[model](golden, path)
         theirs = np.asarray(golden["output"], np.float64)
         if ours.size != theirs.size:
             return model, f"{ours.size} values, not {theirs.size}", "-", False
