@@ -105,7 +105,7 @@ def _profile(axis: Axes, own: pd.DataFrame, colour: str, shift: float) -> None:
     distal = mean.xs("distal", level="location")
     x = distal.index.to_numpy() * 2 - 19 + shift
     low = error.xs("distal", level="location").to_numpy()
-    axis.errorbar(x, distal, yerr=low, color=colour, marker="o", markersize=3, linewidth=1, lw=0.0)
+    axis.plot(x, distal, color=colour, marker="o", markersize=3, linestyle="none")
     axis.vlines(x, distal - low, distal + low, color=colour, linewidth=1)
     if "promoter" in mean.index.get_level_values("location"):
         first, last = _promoter_kb(own)
