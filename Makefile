@@ -25,10 +25,10 @@ endif
 PYTHON = .venv/bin/python
 SNAKEMAKE = $(PYTHON) -m snakemake --directory "$(DIR)" --configfile "$(CONFIG)"
 
-.PHONY: help setup demo real report sources test lint docs lock clean rescue
+.PHONY: help setup demo real e003 report sources test lint docs lock clean rescue
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+	@grep -hE '^[a-z0-9]+:.*## ' Makefile | sed -E 's/^([a-z0-9]+):.*## /  make \1\t/' | expand -t 18
 
 setup: ## install into .venv (bedtools through apt-get when run as root)
 	@envs/setup.sh
@@ -37,14 +37,28 @@ demo: DIR = demo
 demo: CONFIG = config/examples/demo.yaml
 real: DIR = real
 real: CONFIG = config/examples/real.yaml
+e003: DIR = e003
+e003: CONFIG = config/examples/e003.yaml
 demo: setup ## everything on simulated data, no network (minutes)
 real: setup ## the same on real Roadmap signal of the ENCODE pilot regions
-demo real:
+E003 = $(wildcard ../shared/data/roadmap_e003/genes.tsv)
+e003: $(if $(E003),setup) ## both models on real read depth around 100 genes (skipped without it)
+
+define everything
 	$(SNAKEMAKE) --cores $(CORES)
 	@echo "report: $(DIR)/results/report.html"
 	@if [ -z "$${CI:-}" ] && [ -n "$${DISPLAY:-}$${WAYLAND_DISPLAY:-}" ] && \
 	command -v xdg-open >/dev/null; \
 	then xdg-open "$(DIR)/results/report.html" >/dev/null 2>&1 & fi
+endef
+demo real:
+	$(everything)
+e003:
+ifneq ($(E003),)
+	$(everything)
+else
+	@echo "e003: skipped, its tracks and genes are not in ../shared/data/roadmap_e003"
+endif
 
 report: setup ## rebuild the report of DIR from what is finished
 	$(SNAKEMAKE) --cores 1 report_now
@@ -72,8 +86,8 @@ docs: setup ## remake config/README.md from the schema
 lock: ## remake requirements.lock from pyproject.toml (needs network)
 	@envs/lock.sh $(ARGS)
 
-# Downloads (resources/) stay. Without DIR: demo and real.
-CLEAN = $(if $(filter command,$(origin DIR)),"$(DIR)",demo real)
+# Downloads (resources/) stay. Without DIR: demo, real and e003.
+CLEAN = $(if $(filter command,$(origin DIR)),"$(DIR)",demo real e003)
 clean: ## remove results, training state and logs, never downloads
 	@for dir in $(CLEAN); do for part in results runs logs benchmarks simulated; do \
 	if [ -e "$$dir/$$part" ]; then echo "removing $$dir/$$part"; rm -rf "$$dir/$$part"; fi; \

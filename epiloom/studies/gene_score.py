@@ -19,6 +19,7 @@ scaling to a common sum per cell.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import numpy as np
@@ -29,6 +30,8 @@ from epiloom.data.reads import Reads
 from epiloom.data.signal import bin_bigwig, bin_reads, mean
 from epiloom.data.store import GenomeStore
 from epiloom.plan.errors import InputError
+
+log = logging.getLogger("epiloom")
 
 TILE_BP, WINDOW_BP = 500, 200_000
 TILES = WINDOW_BP // TILE_BP
@@ -112,8 +115,16 @@ def gene_scores(
         transform: applied to the tile means.
 
     Returns:
-        Columns `SCORES`, rows as `genes`; NaN for a gene without any signal in its window.
+        Columns `SCORES`, rows as `genes`; NaN for a gene without any signal in its window, or
+        without gene_start or gene_end (a gene table of start sites alone).
     """
+    known = genes[["gene_start", "gene_end"]].notna().all(axis=1).to_numpy()
+    if not known.all():
+        log.info("no gene score for %d genes without gene_start, gene_end", int((~known).sum()))
+        found = pd.DataFrame(np.nan, index=range(len(genes)), columns=list(SCORES))
+        if known.any():
+            found[known] = gene_scores(tiles, genes[known], genome, transform).to_numpy()
+        return found
     signal = np.asarray(transform(tiles), np.float64)
     start, end = bodies(genes)
     chrom = np.array([genome.index(c) for c in genes["chrom"]], np.int64)

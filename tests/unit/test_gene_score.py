@@ -119,3 +119,22 @@ def test_length_weights_run_from_one_to_five():
     assert (bounded.min(), bounded.max()) == (1.0, 5.0)
     assert (bounded.argmax(), bounded.argmin()) == (length.argmin(), length.argmax())
     assert gene_score.length_weights(genes.iloc[:1])["gene_score"] == [1.0]
+
+
+def test_genes_without_a_body_have_no_score_and_leave_those_of_others_alone():
+    genome = Genome("hg19", ("chr1",), (400_000,))
+    genes = pd.DataFrame(
+        {
+            "chrom": "chr1",
+            "tss": [150_000, 200_000, 250_000],
+            "strand": "+",
+            "gene_start": [150_000, np.nan, 250_000],
+            "gene_end": [160_000, np.nan, 253_000],
+        }
+    )
+    tiles = np.ones(genome.total(500), np.float32)
+    found = gene_score.gene_scores(tiles, genes, genome, np.array)
+    assert found.isna().to_numpy().tolist() == [[False] * 2, [True] * 2, [False] * 2]
+    whole = gene_score.gene_scores(tiles, genes.iloc[[0, 2]], genome, np.array)
+    np.testing.assert_array_equal(found.iloc[[0, 2]], whole)
+    assert gene_score.gene_scores(tiles, genes.iloc[1:2], genome, np.array).isna().all(axis=None)
