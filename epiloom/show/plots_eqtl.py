@@ -34,6 +34,7 @@ COMPARATORS = {  # name: (label, marker, colour), from left to right after the d
     "proximity": ("near", "s", ORANGE),
     "activity": ("active", "^", GREEN),
     "hic": ("Hi-C", "D", PURPLE),
+    "shifted": ("shifted", "X", MUTED),
 }
 FIRST = LAST + 2.0  # place of the first comparator
 STEP = 1.8  # between comparators
@@ -42,7 +43,8 @@ CAPTION = (
     "Distal 2-kb bins of expressed genes, sorted by how much prediction is lost without the mark "
     "in the bin (decile 10: most). Vertical: eQTLs of the same gene and tissue in the decile over "
     "the number expected from as many random bins; bar: 95% interval. Right of the line: bins "
-    "picked without a model, the nearest, the most active and those in contact with the promoter. "
+    "picked without a model, the nearest, the most active and those in contact with the promoter; "
+    "shifted: decile 10 again with every eQTL moved by 2 kb, which must be as random bins. "
     "Filled: p < 0.05 by random draws; numbers above: eQTLs found. q corrects over the panels."
 )
 

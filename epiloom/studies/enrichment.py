@@ -16,6 +16,7 @@ from scipy.stats import beta
 from epiloom.studies.groups import benjamini_hochberg
 
 DECILES = 10
+CONTROL = "shifted"  # the top decile with every eQTL moved by one bin
 LEVEL = 0.95  # of the interval of the fold enrichment
 COLUMNS = (
     *("cells", "tissues", "predictor", "decile", "bins", "tested_bins", "hits", "all_hits"),
@@ -116,7 +117,8 @@ def rows_of_set(
     """All tests of one cell set.
 
     Args:
-        bins: its tested bins: effect, side, hits, and the name of the set in `cells`.
+        bins: its tested bins: effect, side, hits, the control's shifted_hits, and the name of the
+            set in `cells`.
         chosen: comparator -> bool [bins], the bins that it picks.
     """
     name = str(bins["cells"].iloc[0])
@@ -124,13 +126,12 @@ def rows_of_set(
     place = deciles(
         bins["effect"].to_numpy(np.float64), bins["side"].to_numpy(), _rng(seed, name, "ties", 0)
     )
-    asked: list[tuple[str, int, np.ndarray]] = [
-        ("perturbation", decile, place == decile) for decile in range(1, DECILES + 1)
-    ]
-    asked += [(predictor, 0, here) for predictor, here in chosen.items()]
+    asked = [("perturbation", decile, place == decile, hits) for decile in range(1, DECILES + 1)]
+    asked += [(predictor, 0, here, hits) for predictor, here in chosen.items()]
+    asked.append((CONTROL, 0, place == DECILES, bins["shifted_hits"].to_numpy(np.int64)))
     rows = []
-    for predictor, decile, here in asked:
-        found = enrichment(hits, here, draws, _rng(seed, name, predictor, decile))
+    for predictor, decile, here, counted in asked:
+        found = enrichment(counted, here, draws, _rng(seed, name, predictor, decile))
         rows.append({"cells": name, "predictor": predictor, "decile": decile or None, **found})
     return rows
 

@@ -65,7 +65,7 @@ def top(bins: pd.DataFrame, seed: int = 0) -> np.ndarray:
 def test_eqtls_in_the_top_decile_give_the_smallest_p_there_and_only_there(tmp_path):
     bins = bins_of(perturbed(), tmp_path)
     table = eqtl.study(bins, in_bins(bins, top(bins)[:60]), TISSUES, {}, draws=999)
-    by = table.set_index("decile")
+    by = table[table["predictor"] == "perturbation"].set_index("decile")
     assert list(by.index) == list(range(1, 11))
     assert by.loc[10, "p"] == pytest.approx(1 / 1000) and by.loc[10, "share"] == 1
     assert by.loc[10, "fold"] == pytest.approx(10, abs=0.05)
@@ -95,6 +95,23 @@ def test_a_shift_of_one_bin_destroys_the_hits(tmp_path, shift):
     moved = eqtl.study(bins, in_bins(bins, rows, shift), TISSUES, {}, draws=999)
     last = moved[moved["decile"] == 10].iloc[0]
     assert last["p"] > 0.01 and last["share"] < 0.35
+
+
+def test_the_control_moves_every_eqtl_one_bin_away_from_the_start_site(tmp_path):
+    bins = bins_of(perturbed(), tmp_path)
+    rows = top(bins)[:60]
+    hits = in_bins(bins, rows)
+    place = dict(zip(zip(bins["gene_id"], bins["bin"], strict=True), range(len(bins)), strict=True))
+    expected = []
+    for row in bins.iloc[rows].itertuples():
+        outer = row.bin + (1 if row.bin > 9 else -1)  # bins 0 and 19 have no outer neighbour
+        expected += [place[row.gene_id, outer]] if 0 <= outer <= 19 else []
+    found = eqtl.count_hits(bins, eqtl.shifted(hits, bins), TISSUES)
+    assert np.flatnonzero(found).tolist() == sorted(expected)
+    table = eqtl.study(bins, hits, TISSUES, {}, draws=999)
+    control = table[table["predictor"] == "shifted"].iloc[0]
+    assert control["all_hits"] == len(expected) and control["p"] > 0.01
+    assert control["hits"] == len(set(expected) & set(top(bins).tolist()))
 
 
 def test_p_is_never_zero_and_draws_are_repeated_exactly(tmp_path):
@@ -171,7 +188,7 @@ def test_a_cell_with_two_tissues_counts_once(tmp_path):
     both = pd.concat([one, one.assign(tissue="Brain_Hippocampus")])
     assert eqtl.count_hits(bins, both, tissues).tolist() == [1] * 10 + [0] * (len(bins) - 10)
     table = eqtl.study(bins, both, tissues, {}, draws=50)
-    assert len(table) == 10 and set(table["tested_bins"]) == {len(bins)}
+    assert len(table) == 11 and set(table["tested_bins"]) == {len(bins)}
 
 
 def test_cells_that_share_a_tissue_are_one_set():
@@ -381,6 +398,7 @@ def test_the_script_goes_from_files_to_table_and_figure(tmp_path):
     assert list(found.columns) == list(enrichment.COLUMNS)
     assert (tmp_path / "out/a.png").read_bytes()[:4] == b"\x89PNG"
     deciles = found[found["predictor"] == "perturbation"]
-    assert deciles["hits"].sum() == 1 and set(found["all_hits"]) == {1}
-    assert set(found["predictor"]) == {"perturbation", "proximity", "activity", "hic"}
+    shifted = found["predictor"] == "shifted"
+    assert deciles["hits"].sum() == 1 and set(found[~shifted]["all_hits"]) == {1}
+    assert set(found["predictor"]) == {"perturbation", "proximity", "activity", "hic", "shifted"}
     assert set(found["cells"]) == {"E116"}

@@ -22,7 +22,8 @@ from epiloom.data.simulate.motifs import (
 MAX_LOG_RPKM = 9.0  # log2(RPKM + 1) of a fully active promoter, without noise
 SILENT_SHARE = 0.38  # of the (gene, cell) pairs that are not expressed
 DECAY_BP = 20_000  # an enhancer's effect falls by e over this distance
-ENHANCER_EFFECT = 1.3  # logit per fully active enhancer at distance 0
+ENHANCER_EFFECT = 3.0  # logit per fully active enhancer at distance 0
+SHOWN = 0.2  # share of it that the promoter's own chromatin shows; the rest is distal only
 ENHANCER_BIAS, INSULATOR_BIAS = -3.0, 0.5
 ON = -2.0  # logit of the least active expressed promoter
 KIND_BIAS = {places.HOUSEKEEPING: 0.3, places.SPECIFIC: -1.3, places.SILENT: -4.0}
@@ -60,6 +61,9 @@ class Activity:
 
     Attributes:
         promoter: [genes, cells], 0 to 1: the clean expression / MAX_LOG_RPKM, enhancers included.
+        marked: [genes, cells], 0 to 1: how active the promoter looks in its own marks. Enhancers
+            change transcription more than they change the promoter's chromatin, so that a model
+            needs the distal signal to see all of it.
         enhancer: [enhancers, cells], 0 to 1. insulator: [insulators, cells], 0 to 1.
         own: [genes, cells], logit from the promoter's own sites, strength and domain.
         offset: [cells], added to the summed logits before the logistic function.
@@ -67,6 +71,7 @@ class Activity:
     """
 
     promoter: np.ndarray
+    marked: np.ndarray
     enhancer: np.ndarray
     insulator: np.ndarray
     own: np.ndarray
@@ -164,15 +169,17 @@ def make_activity(
     where = domains.of(genes.tss)
     repression = 2.2 * domains.polycomb[where] + 1.8 * domains.heterochromatin[where]
     own = logits[:n] + (kind_bias + strength)[:, None] - repression
-    summed = own + enhancer_input(links, enhancer, n)
+    distal = enhancer_input(links, enhancer, n)
+    summed = own + distal
     free = genes.kind != places.FACTOR
     offset = ON - np.quantile(summed[free], SILENT_SHARE, axis=0)
-    promoter = expressed(summed + offset)
+    promoter, marked = expressed(summed + offset), expressed(own + SHOWN * distal + offset)
     given = factors.log_rpkm[genes.factor[~free]]
     promoter[~free] = (given / MAX_LOG_RPKM).clip(0, 1) * (given > 0.7)
+    marked[~free] = promoter[~free]
     clean = MAX_LOG_RPKM * promoter
-    noise = rng.normal(0, 0.85, (n, 1)) + rng.normal(0, 0.55, (n, cells))
+    noise = rng.normal(0, 0.6, (n, 1)) + rng.normal(0, 0.4, (n, cells))
     silent = rng.exponential(0.13, (n, cells)) * (rng.random((n, cells)) < 0.75)
     observed = np.where(clean > 0, np.abs(clean + noise), silent)
     observed[~free] = given
-    return Activity(promoter, enhancer, insulator, own, offset, clean, observed)
+    return Activity(promoter, marked, enhancer, insulator, own, offset, clean, observed)

@@ -18,7 +18,7 @@ TISSUES = {
     **{"E066": "LI11", "E087": "PA", "E114": "LG", "E116": "GM", "E118": "LI11"},
 }
 TIMED = {"Bg02es": "E003", "Gm12878": "E116", "Hepg2": "E118", "Imr90": None}
-FRAGMENT_BP, SHORTEST_BP = 4_500, 700
+FRAGMENT_BP, SHORTEST_BP = 2_000, 500
 ANCHOR_BP = 5_000
 TIMING_BP = 1_000
 
@@ -39,7 +39,7 @@ def write_capture(world: World, addresses: Addresses) -> int:
     for column, tissue in enumerate(tissues):
         cells = [i for i, cell in enumerate(world.plan.cells) if TISSUES[cell] == tissue]
         strength = world.activity.enhancer[links.enhancer][:, cells].mean(axis=1)
-        bonus = (0.8 + 3.0 * strength) * np.exp(rng.normal(0, 0.35, len(strength)))
+        bonus = (1.6 + 2.0 * strength) * np.exp(rng.normal(0, 0.35, len(strength)))
         scores[true, column] += bonus
     first = np.searchsorted(edges, genes.tss[gene], side="right") - 1
     second = np.searchsorted(edges, other, side="right") - 1

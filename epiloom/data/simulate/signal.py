@@ -153,7 +153,7 @@ class Signal:
     ) -> None:
         """Everything around start sites: peaks, flanks, open cores, poised Polycomb."""
         genes, x = self.world.genes, self._offset
-        u = self.world.activity.promoter[:, column]
+        u = self.world.activity.marked[:, column]
         own = self.world.plan.rng("locus", mark).normal(0, 0.25, len(u))
         own = np.exp(own + rng.normal(0, 0.12, len(u)))
         height = self.locus.height * own
@@ -237,7 +237,7 @@ class Signal:
         level = assay.polycomb * domains.polycomb[:, column]
         level = level + assay.hetero * domains.heterochromatin[:, column]
         spread = domains.per_bin(level)
-        u = self.world.activity.promoter[:, column]
+        u = self.world.activity.marked[:, column]
         hole = np.zeros_like(spread)
         near = np.abs(self._offset) < 3_000
         self._add(hole, self._bin, np.minimum(1, 3 * u)[:, None] * near * self._inside)
