@@ -7,6 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from epiloom.plan.runs import mark_sets
+from tests.made_studies import write_studies
 
 NAMES = {"E003": "H1 cells", "E116": "GM12878 lymphoblastoid cells", "E118": "HepG2 cells"}
 FOLDS = {
@@ -17,6 +21,10 @@ STRENGTH = {"H3K4me3": 0.72, "H3K27ac": 0.70, "H3K9ac": 0.69, "H3K36me3": 0.6, "
 STRENGTH |= {"H3K27me3": 0.45, "H3K9me3": 0.2}
 BASELINES = {"activity_1.5kb": 0.82, "activity_3kb": 0.86, "activity_6kb": 0.9}
 BASELINES |= {"activity_40kb": 0.6, "ridge_6kb": 0.95}
+REACH = 0.06  # what the distal model gains
+ONE_MODEL = {"promoter_cnn": ["each"]}
+TWO_MODELS = {**ONE_MODEL, "chromoformer": ["each", "active_pairs", "all"]}
+ACTIVE = {"H3K4me3", "H3K27ac", "H3K9ac"}
 
 
 # --- a working directory as a finished workflow leaves it ----------------------------------------
@@ -31,12 +39,17 @@ class Made:
         self.folds = options.get("folds", FOLDS)
         self.shuffled = options.get("shuffled", True)
         self.epochs = options.get("epochs", 14)
+        self.models = options.get("models", ONE_MODEL)
+        self.classifiers = options.get("classifiers", ())
         self.rng = np.random.default_rng(7)
         self.runs, self.rows = [], []
         self._genes()
         self._runs()
         self._quality()
-        self.write("results/tables/promoter_cnn.tsv", pd.DataFrame(self.rows))
+        for model in self.models:
+            rows = [row for row in self.rows if row["model"] == model]
+            self.write(f"results/tables/{model}.tsv", pd.DataFrame(rows))
+        self.studies = write_studies(work, self.cells, self.marks) if options.get("studies") else []
         self.plan = self._plan()
         (work / "results/provenance.json").write_text(json.dumps(self.plan))
         self._benchmarks()
@@ -68,56 +81,77 @@ class Made:
 
     def _predict(self, r: float) -> np.ndarray:
         z = (self.y - self.y.mean()) / self.y.std()
-        noise = self.rng.normal(size=len(z))
+        # what is hard about a gene is hard for every predictor
+        noise = (0.8 * self.hard + self.rng.normal(size=len(z))) / np.sqrt(1.64)
         drawn = r * z + np.sqrt(1 - r**2) * noise
         return self.y.mean() + drawn * self.y.std() * max(abs(r), 0.1)
 
     def _runs(self) -> None:
         for cell in self.cells:
-            for place, mark in enumerate(self.marks):
-                r = STRENGTH[mark] + 0.02 * self.cells.index(cell)
-                self._set(cell, mark, "promoter_cnn", r, False)
-                if self.shuffled and place == 0:
-                    self._set(cell, mark, "promoter_cnn_shuffled", 0.02, True)
+            self.hard = self.rng.normal(size=len(self.y))
+            for model, entries in self.models.items():
+                for place, marks in enumerate(mark_sets(entries, self.marks, ACTIVE)):
+                    r = self._strength(model, marks) + 0.02 * (self.cells.index(cell) % 4)
+                    self._set(model, cell, "+".join(marks), r, False)
+                    if self.shuffled and place == 0:
+                        self._set(model, cell, "+".join(marks), 0.02, True)
 
-    def _set(self, cell: str, mark: str, predictor: str, r: float, shuffled: bool) -> None:
+    def _strength(self, model: str, marks: list[str]) -> float:
+        best, *others = sorted((STRENGTH[mark] for mark in marks), reverse=True)
+        gain = sum(0.12 * other**2 for other in others[:2])
+        return min(best + gain + (REACH if model == "chromoformer" else 0), 0.9)
+
+    def _set(self, model: str, cell: str, marks: str, r: float, shuffled: bool) -> None:
+        predictor = f"{model}_shuffled" if shuffled else model
         drawn = {predictor: self._predict(r)}
         if not shuffled:
             drawn |= {name: self._predict(r * part) for name, part in BASELINES.items()}
-        for i, (name, fold) in enumerate(self.folds.items()):
-            run = f"{cell}.{mark}.{name}" + (".shuffled" if shuffled else "")
+        truth = self.y
+        if model in self.classifiers:
+            truth = (self.y >= np.median(self.y)).astype(float)
+            drawn = {name: 1 / (1 + np.exp(self.y.mean() - p)) for name, p in drawn.items()}
+        for i, name in enumerate(self.folds):
             own = slice(i * self.genes_per_fold, (i + 1) * self.genes_per_fold)
-            rows = [self._row(cell, mark, name, key, drawn[key][own], own) for key in drawn]
-            self.rows += rows
-            folder = f"results/promoter_cnn/{run}"
-            self.write(f"{folder}/metrics.tsv", pd.DataFrame(rows))
-            table = self.genes[["gene_id", "chrom"]][own].assign(part="test", predictor=predictor)
-            table = table.assign(y=self.y[own], y_hat=drawn[predictor][own])
-            self.write(f"{folder}/predictions.tsv", table)
-            self.write(f"{folder}/history.tsv", self._history(shuffled))
-            self.runs.append(
-                {
-                    "model": "promoter_cnn",
-                    "run": run,
-                    "cell": cell,
-                    "marks": [mark],
-                    "fold": {"name": name, **fold},
-                    "shuffled": shuffled,
-                }
-            )
-            self._log(run)
-        every = slice(0, len(self.y))
-        self.rows += [self._row(cell, mark, "pooled", key, drawn[key], every) for key in drawn]
+            run = f"{cell}.{marks}.{name}" + (".shuffled" if shuffled else "")
+            labels = {"model": model, "cell": cell, "marks": marks, "fold": name, "part": "test"}
+            self._run(run, labels, {k: p[own] for k, p in drawn.items()}, truth[own], own)
+            self.runs[-1]["shuffled"] = shuffled
+        labels = {"model": model, "cell": cell, "marks": marks, "fold": "pooled", "part": "test"}
+        self.rows += [self._row(labels, key, drawn[key], truth) for key in drawn]
 
-    def _row(self, cell, mark, fold, predictor, y_hat, own) -> dict:
-        y = self.y[own]
+    def _run(self, run: str, labels: dict, drawn: dict, y: np.ndarray, own: slice) -> None:
+        """All files of one run."""
+        rows = [self._row(labels, key, p, y) for key, p in drawn.items()]
+        self.rows += rows
+        model, marks, fold = labels["model"], labels["marks"].split("+"), labels["fold"]
+        folder = f"results/{model}/{run}"
+        self.write(f"{folder}/metrics.tsv", pd.DataFrame(rows))
+        genes = self.genes[["gene_id", "chrom"]][own]
+        tables = [
+            genes.assign(part="test", predictor=key, y=y.round(5), y_hat=p.round(5))
+            for key, p in drawn.items()
+        ]
+        self.write(f"{folder}/predictions.tsv", tables[0])
+        if len(tables) > 1:
+            self.write(f"{folder}/baselines.tsv", pd.concat(tables[1:]))
+        self.write(f"{folder}/history.tsv", self._history(run.endswith(".shuffled")))
+        described = {"model": model, "run": run, "cell": labels["cell"], "marks": marks}
+        self.runs.append(described | {"fold": {"name": fold, **self.folds[fold]}})
+        self._log(model, run)
+
+    def _row(self, labels: dict, predictor: str, y_hat: np.ndarray, y: np.ndarray) -> dict:
         r = float(np.corrcoef(y, y_hat)[0, 1])
         half = 1.96 * (1 - r**2) / np.sqrt(len(y))
         mse = float(np.mean((y - y_hat) ** 2))
+        auc = ap = accuracy = np.nan
+        if labels["model"] in self.classifiers:
+            auc, ap = float(roc_auc_score(y, y_hat)), float(average_precision_score(y, y_hat))
+            accuracy = float(np.mean((y_hat >= 0.5) == y))
         return {
-            **{"model": "promoter_cnn", "cell": cell, "marks": mark, "fold": fold, "part": "test"},
+            **labels,
             **{"predictor": predictor, "n": len(y), "r": r, "r_low": r - half, "r_high": r + half},
             **{"spearman": r - 0.01, "r2": 1 - mse / float(np.var(y)), "mse": mse},
+            **{"auc": auc, "ap": ap, "accuracy": accuracy},
         }
 
     def _history(self, shuffled: bool) -> pd.DataFrame:
@@ -139,8 +173,8 @@ class Made:
             }
         )
 
-    def _log(self, run: str) -> None:
-        folder = self.work / "logs/promoter_cnn" / run
+    def _log(self, model: str, run: str) -> None:
+        folder = self.work / "logs" / model / run
         folder.mkdir(parents=True, exist_ok=True)
         job = {"rule": "train_model", "wildcards": {"run": run}}
         (folder / "train_model.log.job.json").write_text(json.dumps(job))
@@ -201,7 +235,7 @@ class Made:
 
         for run in self.runs:
             seconds = self.rng.uniform(150, 420)
-            bench(f"promoter_cnn/{run['run']}/train_model.tsv", seconds, 900 + seconds)
+            bench(f"{run['model']}/{run['run']}/train_model.tsv", seconds, 900 + seconds)
         for track in self.tracks:
             bench(f"sort_reads/{track}.tsv", self.rng.uniform(20, 60), 2100)
             bench(f"bin_track/{track}.tsv", self.rng.uniform(3, 9), 600)
@@ -213,8 +247,12 @@ class Made:
                 "cells": self.cells,
                 "marks": self.marks,
                 "folds": self.folds,
-                "models": {"promoter_cnn": {"epochs": 100, "shuffled_control": self.shuffled}},
+                "models": {
+                    model: {"epochs": 100, "shuffled_control": self.shuffled, "mark_sets": sets}
+                    for model, sets in self.models.items()
+                },
             },
+            "studies": self.studies,
             "config_file": "config/examples/demo.yaml",
             "simulated": False,
             "cells": {

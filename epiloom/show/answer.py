@@ -1,37 +1,29 @@
-"""From the metrics tables to what they say: rows of the comparison and the answer in sentences."""
+"""From the metrics tables to rows of the comparison: a model on one cell and mark set."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
-from epiloom.show.canvas import fixed, marks_name, model_name, predictor_name
-from epiloom.show.results import Results
+from epiloom.show.canvas import predictor_name
+from epiloom.show.facts import model_order
+from epiloom.show.paired import Difference
+from epiloom.show.results import NUMBERS, Results
 
-CHANCE = 0.1  # |r| of a model trained on shuffled labels stays below this, or below 3 / sqrt(n)
-
-PREDICTS = "predicts expression best"
-
-# Pearson r, mean over eleven Roadmap cells, read (+-0.005) from the notebooks of June 2023 in the
-# repository of Murphy et al., Nucleic Acids Research 53(4), gkae1212 (2025). Another model
-# (Chromoformer, 40 kb and promoter contacts), and r averaged over batches of 64 genes.
-PUBLISHED = {
-    "H3K4me3": 0.763,
-    "H3K9ac": 0.759,
-    "H3K27ac": 0.752,
-    "H3K36me3": 0.701,
-    "H3K4me1": 0.650,
-    "H3K27me3": 0.576,
-    "H3K9me3": 0.400,
-}
+REGRESSION, CLASSIFICATION = "regression", "classification"
+MEASURES = {REGRESSION: "r", CLASSIFICATION: "auc"}  # what ranks the predictors of a row
+SYMBOLS = {"r": "r", "auc": "AUC"}
 
 
 @dataclass(frozen=True)
 class Score:
-    """One predictor's numbers on the test genes of one cell and mark set (NaN = undefined)."""
+    """One predictor's numbers on the test genes of one cell and mark set (NaN = undefined).
+
+    `low` and `high` are the 95% interval of what `measure` names: r or auc.
+    """
 
     predictor: str
     n: int
@@ -41,6 +33,10 @@ class Score:
     spearman: float
     r2: float
     mse: float
+    auc: float = np.nan
+    ap: float = np.nan
+    accuracy: float = np.nan
+    measure: str = "r"
 
     @property
     def name(self) -> str:
@@ -48,9 +44,20 @@ class Score:
         return predictor_name(self.predictor)
 
     @property
+    def value(self) -> float:
+        """r, or the area under the ROC curve of a classifier."""
+        return self.auc if self.measure == "auc" else self.r
+
+    @property
     def strength(self) -> float:
-        """r, or |r| for the activity of a mark, which may predict by being absent."""
-        return abs(self.r) if self.predictor.startswith("activity") else self.r
+        """The value; |r| for the activity of a mark, which may predict by being absent."""
+        by_size = self.measure == "r" and self.predictor.startswith("activity")
+        return abs(self.r) if by_size else self.value
+
+    @property
+    def symbol(self) -> str:
+        """`r`, `|r|` or `AUC`."""
+        return SYMBOLS[self.measure] if self.strength == self.value else "|r|"
 
 
 @dataclass
@@ -64,31 +71,39 @@ class Comparison:
     score: Score | None
     baselines: list[Score] = field(default_factory=list)
     shuffled: Score | None = None
-    folds: dict[str, float] = field(default_factory=dict)  # fold -> r of the model
+    folds: dict[str, float] = field(default_factory=dict)  # fold -> value of the model
+    task: str = REGRESSION
+    lead: Difference | None = None  # over the best baseline, on the same genes; None: not known
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """(model, cell, marks)."""
+        return self.model, self.cell, self.marks
 
     @property
     def best_baseline(self) -> Score | None:
         """The baseline with the largest strength, None if there is none."""
-        known = [score for score in self.baselines if np.isfinite(score.r)]
+        known = [score for score in self.baselines if np.isfinite(score.value)]
         return max(known, key=lambda score: score.strength, default=None)
 
     @property
     def usable(self) -> bool:
-        """Whether the model has a defined r."""
-        return self.score is not None and np.isfinite(self.score.r)
+        """Whether the model has a defined value."""
+        return self.score is not None and bool(np.isfinite(self.score.value))
 
+    @property
+    def value(self) -> float:
+        """The model's value, NaN without one."""
+        return self.score.value if self.score is not None else np.nan
 
-@dataclass(frozen=True)
-class Verdict:
-    """One sentence of the answer; `state` is good, mixed, bad or unknown."""
-
-    state: str
-    text: str
-    details: tuple[str, ...] = ()
+    @property
+    def single(self) -> bool:
+        """Whether the model sees one mark only."""
+        return "+" not in self.marks
 
 
 def comparisons(found: Results) -> list[Comparison]:
-    """Rows by cell (order of the plan), the best mark set first."""
+    """Rows by cell (order of the plan), model (how far it sees) and the best mark set first."""
     rows = []
     for (model, cell, marks), table in found.metrics.groupby(
         ["model", "cell", "marks"], sort=False
@@ -97,28 +112,53 @@ def comparisons(found: Results) -> list[Comparison]:
     order = {cell: i for i, cell in enumerate(found.cells)}
 
     def place(row: Comparison) -> tuple:
-        r = row.score.r if row.usable else -2.0
-        return order.get(row.cell, len(order)), row.cell, -r, row.marks
+        value = row.value if row.usable else -2.0
+        cell = (order.get(row.cell, len(order)), row.cell)
+        return *cell, model_order(row.model), -value, row.marks
 
     return sorted(rows, key=place)
+
+
+def models_of(rows: Iterable[Comparison]) -> list[str]:
+    """The models of some rows, the one that sees least first."""
+    return sorted({row.model for row in rows}, key=model_order)
+
+
+def best_rows(rows: Iterable[Comparison]) -> dict[tuple[str, str], list[Comparison]]:
+    """By (model, cell) the usable rows that answer which mark is best, the best one first.
+
+    These are the single marks; the mark sets where a model saw no mark alone.
+    """
+    ranked: dict[tuple[str, str], list[Comparison]] = {}
+    for row in rows:
+        if row.usable:
+            ranked.setdefault((row.model, row.cell), []).append(row)
+    for key, group in ranked.items():
+        group = [row for row in group if row.single] or group
+        ranked[key] = sorted(group, key=lambda row: -row.value)
+    return ranked
 
 
 def _comparison(model: str, cell: str, marks: str, table: pd.DataFrame) -> Comparison:
     pooled = table[table["fold"] == "pooled"]
     single = table[table["fold"] != "pooled"]
-    ours = single[single["predictor"] == model].dropna(subset=["r"])
-    folds = {str(fold): float(r) for fold, r in zip(ours["fold"], ours["r"], strict=True)}
+    own = table[table["predictor"] == model]
+    task = CLASSIFICATION if own["auc"].notna().any() else REGRESSION
+    measure = MEASURES[task]
+    ours = single[single["predictor"] == model].dropna(subset=[measure])
+    folds = {str(fold): float(v) for fold, v in zip(ours["fold"], ours[measure], strict=True)}
     if (pooled["predictor"] == model).any():
         scope, shown = "pooled", pooled
     else:
         scope, shown = _unpooled(single, model)
-    scores = {row["predictor"]: _score(row) for _, row in shown.iterrows()}
+    scores = {row["predictor"]: _score(row, measure) for _, row in shown.iterrows()}
     control = scores.pop(f"{model}_shuffled", None)
     if control is None:
         rest = table[table["predictor"] == f"{model}_shuffled"]
-        control = _score(rest.iloc[0]) if len(rest) else None
+        control = _score(rest.iloc[0], measure) if len(rest) else None
     main = scores.pop(model, None)
-    return Comparison(model, cell, marks, scope, main, list(scores.values()), control, folds)
+    baselines = list(scores.values())
+    return Comparison(model, cell, marks, scope, main, baselines, control, folds, task)
 
 
 def _unpooled(single: pd.DataFrame, model: str) -> tuple[str, pd.DataFrame]:
@@ -129,181 +169,23 @@ def _unpooled(single: pd.DataFrame, model: str) -> tuple[str, pd.DataFrame]:
     folds = sorted(set(single.loc[single["predictor"] == model, "fold"]))
     control = single["predictor"] == f"{model}_shuffled"
     shown = single[single["fold"].isin(folds) | control] if folds else single
-    numbers = ["n", "r", "r_low", "r_high", "spearman", "r2", "mse"]
     groups = shown.groupby("predictor", sort=False)
-    rows = groups[numbers].mean().assign(n=groups["n"].sum())
+    rows = groups[NUMBERS].mean().assign(n=groups["n"].sum())
     rows.loc[groups.size() > 1, ["r_low", "r_high"]] = np.nan
     scope = f"{folds[0]} only" if len(folds) == 1 else f"mean of {len(folds)} folds"
     return scope if folds else "no fold", rows.reset_index()
 
 
-def _score(row: pd.Series) -> Score:
-    number = {key: float(row[key]) for key in ("r", "r_low", "r_high", "spearman", "r2", "mse")}
+def _score(row: pd.Series, measure: str) -> Score:
+    number = {key: float(row[key]) for key in NUMBERS[1:]}
     n = int(row["n"]) if np.isfinite(row["n"]) else 0
-    return Score(
-        str(row["predictor"]),
-        n,
-        *(number["r"], number["r_low"], number["r_high"]),
-        *(number["spearman"], number["r2"], number["mse"]),
-    )
+    # the interval in the tables is that of r
+    low, high = (number.pop("r_low"), number.pop("r_high"))
+    if measure != "r":
+        low = high = np.nan
+    return Score(str(row["predictor"]), n, low=low, high=high, measure=measure, **number)
 
 
-# --- the answer ----------------------------------------------------------------------------------
-
-
-def verdicts(rows: Sequence[Comparison], found: Results) -> list[Verdict]:
-    """The answer in sentences: the best mark, the baselines, the control."""
-    usable = [row for row in rows if row.usable]
-    if not usable:
-        text = "No model has been evaluated yet, so there is no answer; see what is missing below."
-        return [Verdict("unknown", text)]
-    return [_best_marks(usable, found), _against_baselines(usable, found), _control(rows, found)]
-
-
-def interval(score: Score) -> str:
-    """`0.71 (95% interval 0.68 to 0.74)`, or the number alone where the interval is undefined."""
-    if np.isfinite(score.low) and np.isfinite(score.high):
-        return f"{fixed(score.r, 2)} (95% interval {fixed(score.low, 2)} to {fixed(score.high, 2)})"
-    return fixed(score.r, 2)
-
-
-def _best_marks(rows: Sequence[Comparison], found: Results) -> Verdict:
-    by_cell: dict[str, list[Comparison]] = {}
-    for row in rows:
-        by_cell.setdefault(row.cell, []).append(row)
-    several = len({row.model for row in rows}) > 1
-    lines, winners, settled = [], [], True
-    for cell, ranked in by_cell.items():
-        ranked = sorted(ranked, key=lambda row: -row.score.r)
-        best = ranked[0]
-        winners.append(marks_name(best.marks))
-        name = found.cell_name(cell)
-        start = f"{marks_name(best.marks)}{f' ({model_name(best.model)})' if several else ''}"
-        if len(by_cell) > 1:
-            start = f"{name}: {start},"
-        else:
-            start += f" {PREDICTS if len(ranked) > 1 else 'predicts expression'} in {name}:"
-        line, clear = _best_line(start, ranked)
-        settled &= clear
-        lines.append(line)
-    state = "good" if settled else "mixed"
-    if len(lines) == 1:
-        return Verdict(state, lines[0])
-    compared = any(row.marks != rows[0].marks for row in rows)
-    text = _summary(winners) if compared else f"Only {winners[0]} has been evaluated."
-    return Verdict(state, text, tuple(lines))
-
-
-def _best_line(start: str, ranked: Sequence[Comparison]) -> tuple[str, bool]:
-    """The sentence for one cell, and whether its best marks are clearly ahead."""
-    best = ranked[0]
-    scope = "" if best.scope == "pooled" else f", {best.scope}"
-    text = f"{start} r = {interval(best.score)} over {best.score.n:,} test genes{scope}"
-    if len(ranked) == 1:
-        return f"{text}; no other marks of this cell have been evaluated.", False
-    second = ranked[1]
-    other = f"{marks_name(second.marks)} (r = {fixed(second.score.r, 2)})"
-    if np.isfinite(best.score.low) and np.isfinite(second.score.high):
-        if best.score.low > second.score.high:
-            return f"{text}, clearly ahead of {other}.", True
-        return f"{text}; {other} is too close to call, as the intervals overlap.", False
-    return f"{text}, before {other}.", False
-
-
-def _summary(winners: Sequence[str]) -> str:
-    """`H3K4me3 predicts expression best in 8 of 11 cells, H3K9ac in 3.`"""
-    counts = {name: winners.count(name) for name in dict.fromkeys(winners)}
-    ranked = sorted(counts.items(), key=lambda item: -item[1])
-    total = len(winners)
-    if len(ranked) == 1:
-        every = "both" if total == 2 else f"all {total}"
-        return f"{ranked[0][0]} {PREDICTS} in {every} cells."
-    first, *rest = ranked
-    others = [f"{name} in {count}" for name, count in rest]
-    return f"{first[0]} {PREDICTS} in {first[1]} of {total} cells, {_and(others)}."
-
-
-def _and(items: Sequence[str]) -> str:
-    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
-
-
-def _against_baselines(rows: Sequence[Comparison], found: Results) -> Verdict:
-    judged = [row for row in rows if row.best_baseline is not None]
-    if not judged:
-        return Verdict(
-            "unknown", "No baseline was evaluated, so it is open whether training helps."
-        )
-    won = [row for row in judged if row.score.r > row.best_baseline.strength]
-    # activity's r may be negative: its interval is then mirrored for the comparison of strengths
-    clear = [row for row in won if row.score.low > _upper(row.best_baseline)]
-    lost = [row for row in judged if row not in won]
-    total = len(judged)
-    names = _and(sorted({model_name(row.model) for row in judged}))
-    details = tuple(_loss(row, found) for row in lost)
-    overlap = _overlap(len(clear), len(won), total)
-    if not lost:
-        subject = f"The {names} beats every baseline"
-        where = "" if total == 1 else f" in all {total} combinations of cell and marks"
-        return Verdict("good" if len(clear) == total else "mixed", f"{subject}{where}{overlap}")
-    if not won:
-        where = "" if total == 1 else f" in any of {total} combinations of cell and marks"
-        return Verdict("bad", f"The {names} does not beat every baseline{where}:", details)
-    text = (
-        f"The {names} beats every baseline in {len(won)} of {total} combinations of cell and marks"
-        f"{overlap} It does not in:"
-    )
-    return Verdict("mixed", text, details)
-
-
-def _upper(score: Score) -> float:
-    return max(abs(score.low), abs(score.high)) if score.strength != score.r else score.high
-
-
-def _overlap(clear: int, won: int, total: int) -> str:
-    if total == 1:
-        return (
-            ", but the intervals overlap." if not clear else ", and the intervals do not overlap."
-        )
-    if clear == won:
-        return ", and the intervals never overlap."
-    if not clear:
-        return ", but the intervals overlap each time."
-    return f"; in {clear} of these {won} the intervals do not overlap."
-
-
-def _loss(row: Comparison, found: Results) -> str:
-    best = row.best_baseline
-    sign = "|r|" if best.strength != best.r else "r"
-    return (
-        f"{found.cell_name(row.cell)}, {marks_name(row.marks)}: {best.name} reaches "
-        f"{sign} = {fixed(best.strength, 2)}, the model r = {fixed(row.score.r, 2)}."
-    )
-
-
-def _control(rows: Sequence[Comparison], found: Results) -> Verdict:
-    controls = [row for row in rows if row.shuffled and np.isfinite(row.shuffled.r)]
-    planned = any(run.shuffled for run in found.runs)
-    if not controls:
-        why = "it has not finished" if planned else "set shuffled_control: true to add it"
-        return Verdict("unknown", f"The control with shuffled labels was not evaluated ({why}).")
-    worst = max(controls, key=lambda row: abs(row.shuffled.r))
-    limit = chance_limit(worst.shuffled.n)
-    over = [row for row in controls if abs(row.shuffled.r) > chance_limit(row.shuffled.n)]
-    where = f"{found.cell_name(worst.cell)}, {marks_name(worst.marks)}"
-    text = f"With shuffled labels |r| is at most {fixed(abs(worst.shuffled.r), 3)} ({where}; "
-    if not over:
-        text += f"chance stays below {limit:.2f}): nothing leaks from the test genes into training."
-        return Verdict("good", text)
-    text += (
-        f"chance stays below {limit:.2f}). That is more than chance: look for genes of the test "
-        "chromosomes in the training set before believing any number here."
-    )
-    return Verdict("bad", text)
-
-
-def chance_limit(n: int) -> float:
-    """Largest |r| of a model without information: 3 / sqrt(n), at least 0.1.
-
-    Three standard errors, because a report may hold a dozen controls and none should cry wolf.
-    """
-    return max(CHANCE, 3 / np.sqrt(max(n, 1)))
+def mean_of(rows: Sequence[Comparison]) -> float:
+    """Mean value of some rows."""
+    return float(np.mean([row.value for row in rows]))

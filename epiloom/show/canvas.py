@@ -68,7 +68,7 @@ _STYLE = {
     "path.simplify": True,
 }
 
-MODEL_NAMES = {"promoter_cnn": "promoter CNN"}
+MODEL_NAMES = {"promoter_cnn": "promoter CNN", "chromoformer": "Chromoformer"}
 UNITS = {
     "reads": "read depth (reads per base)",
     "depth": "read depth (reads per base)",
@@ -199,8 +199,9 @@ def predictor_name(predictor: str) -> str:
 
 
 def marks_name(marks: str) -> str:
-    """`H3K4me3+H3K27ac` -> `H3K4me3 + H3K27ac`."""
-    return str(marks).replace("+", " + ")
+    """`H3K4me3+H3K27ac` -> `H3K4me3 + H3K27ac`; of more than three their number, `7 marks`."""
+    count = str(marks).count("+") + 1
+    return str(marks).replace("+", " + ") if count <= 3 else f"{count} marks"
 
 
 def fixed(value: float, digits: int) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from epiloom.show.answer import Comparison
-from epiloom.show.canvas import marks_name
+from epiloom.show.answer import REGRESSION, Comparison
+from epiloom.show.canvas import marks_name, model_name
 from epiloom.show.plots import best_epoch
 from epiloom.show.plots_data import MAX_MISSING
 from epiloom.show.results import Results
@@ -65,13 +65,15 @@ def _track_warnings(row: pd.Series) -> Iterable[str]:
 def curve_warnings(found: Results) -> list[str]:
     """Runs whose training looks unfinished or broken."""
     warnings = []
+    several = len({run.model for run in found.histories}) > 1
     for run, table in found.histories.items():
         best = best_epoch(table)
+        name = f"{run.model}/{run.name}" if several else run.name
         if best is None:
-            warnings.append(f"{run.name}: no epoch has a finite validation loss")
+            warnings.append(f"{name}: no epoch has a finite validation loss")
         elif best == len(table) - 1 and len(table) > 1 and not run.shuffled:
             warnings.append(
-                f"{run.name}: the last epoch ({int(table['epoch'].iloc[-1])}) was the best one, so "
+                f"{name}: the last epoch ({int(table['epoch'].iloc[-1])}) was the best one, so "
                 "it was still learning; allow more epochs"
             )
     return warnings
@@ -83,12 +85,13 @@ def curve_warnings(found: Results) -> list[str]:
 def worst_genes(found: Results, rows: Sequence[Comparison], count: int = 20) -> list[dict]:
     """Genes that the best model and mark set of each cell predicts worst, at most `count`.
 
-    Each: cell, marks, gene_id, gene_name, place, fold, y, y_hat, residual (y - y_hat), log2 units.
+    Each: model, cell, marks, gene_id, gene_name, place, fold, y, y_hat, residual (y - y_hat), log2
+    units. Classifiers predict no expression, so they are left out.
     """
     best: dict[str, Comparison] = {}
     for row in rows:
-        key = (row.model, row.cell, row.marks)
-        if row.usable and row.cell not in best and key in found.predictions:
+        known = row.usable and row.task == REGRESSION and row.key in found.predictions
+        if known and (row.cell not in best or row.value > best[row.cell].value):
             best[row.cell] = row
     if not best:
         return []
@@ -113,6 +116,7 @@ def _gene(row: pd.Series, residual: float, best: Comparison, genes: pd.DataFrame
     if known:
         place += f":{int(genes.at[row['gene_id'], 'tss']):,}"
     return {
+        "model": model_name(best.model),
         "cell": best.cell,
         "marks": marks_name(best.marks),
         "gene_id": row["gene_id"],

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from epiloom.show.facts import reads_partners
 from epiloom.show.results import Results, Run, track_names
 
 TAIL = 12  # lines of a log shown
@@ -26,6 +28,16 @@ class Log:
     tail: tuple[str, ...]
     command: str
 
+    @property
+    def name(self) -> str:
+        """The path without `logs/` and suffix: `{model}/{run}/{rule}`, `{rule}/{track}`, ..."""
+        return self.path.removeprefix("logs/").removesuffix(".log")
+
+    @property
+    def parts(self) -> list[str]:
+        """The name's folders and its end."""
+        return self.name.split("/")
+
 
 @dataclass(frozen=True)
 class Gap:
@@ -35,95 +47,132 @@ class Gap:
     files: tuple[str, ...]
     reason: str
     logs: tuple[Log, ...]
-    target: str
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """A result: its files, whether a log is of the job that makes it, or of one made before."""
+
+    name: str
+    files: list[str]
+    own: Callable[[Log], bool]
+    before: Callable[[Log], bool]
 
 
 def gaps(found: Results, logs: Sequence[Log]) -> list[Gap]:
-    """Every planned table, track and run with a missing file, with the logs that say why."""
-    rows = [*_tables(found), *_tracks(found), *found.runs]
-    signals = {f"{run.cell}-{mark}" for run in found.runs for mark in run.marks.split("+")}
-    signals |= {track.rpartition(".")[0] for track in track_names(found)}
+    """Every planned table, track, run and study with a missing file, with the logs that say why."""
     listed = []
-    for row in rows:
-        name, files = _expected(row)
-        missing = tuple(file for file in files if not (found.work / file).exists())
+    for planned in _planned(found):
+        missing = tuple(file for file in planned.files if not (found.work / file).exists())
         if missing:
-            listed.append(_gap(name, missing, row, logs, signals))
+            listed.append(Gap(planned.name, missing, *_why(planned, logs)))
     return listed
 
 
-def _expected(row: Run | tuple[str, list[str]]) -> tuple[str, list[str]]:
-    if isinstance(row, Run):
-        names = ("history.tsv", "predictions.tsv", "metrics.tsv")
-        return f"{row.model}/{row.name}", [str(row.folder / name) for name in names]
-    return row
-
-
-def _tables(found: Results) -> list[tuple[str, list[str]]]:
-    if not found.plan:
-        return []
-    models = sorted({run.model for run in found.runs})
-    rows = [(f"table of {model}", [f"results/tables/{model}.tsv"]) for model in models]
-    if found.plan.get("tracks"):
-        rows.append(("quality table", ["results/qc/tracks.tsv"]))
-    genes = ["results/genes/genes.tsv", "results/genes/expression.tsv"]
-    return [("genes and expression", genes), *rows]
-
-
-def _tracks(found: Results) -> list[tuple[str, list[str]]]:
-    return [(track, [f"results/qc/{track}.tsv"]) for track in track_names(found)]
-
-
-def _gap(
-    name: str, missing: tuple[str, ...], row: Run | tuple, logs: Sequence[Log], signals: set[str]
-) -> Gap:
-    target = missing[-1]
-    own = [log for log in logs if _is_about(log, row)]
-    failed = [log for log in own if log.status == "failed"]
-    if failed:
-        return Gap(name, missing, "failed", tuple(failed), target)
-    open_ = [log for log in own if log.status in ("unfinished", "empty")]
-    if open_:
+def _why(planned: _Planned, logs: Sequence[Log]) -> tuple[str, tuple[Log, ...]]:
+    """The reason in words, and the logs that show it."""
+    own = [log for log in logs if planned.own(log)]
+    if failed := [log for log in own if log.status == "failed"]:
+        return "failed", tuple(failed)
+    if ended := [log for log in own if log.status in ("unfinished", "empty")]:
         why = "its log ends without a result: still running, or stopped from outside (time, memory)"
-        return Gap(name, missing, why, tuple(open_), target)
-    before = [log for log in logs if log.status == "failed" and _feeds(log, row, signals)]
-    if before:
-        return Gap(name, missing, "something it needs failed", tuple(before), target)
+        return why, tuple(ended)
+    if before := [log for log in logs if log.status == "failed" and planned.before(log)]:
+        return "something it needs failed", tuple(before)
     if own:
-        return Gap(name, missing, "a later step has not run yet", (), target)
-    return Gap(name, missing, "not started: no log, so its turn has not come yet", (), target)
+        return "a later step has not run yet", ()
+    return "not started: no log, so its turn has not come yet", ()
 
 
-def _is_about(log: Log, row: Run | tuple) -> bool:
-    parts = Path(log.path).parts
-    stem = Path(log.path).name.removesuffix(".log")
-    if isinstance(row, Run):
-        return row.name in parts and row.model in parts
-    name, files = row
-    outputs = {Path(file).stem for file in files}
-    rules = {"quality table": {"qc_table"}, "genes and expression": {"gene_table"}}
-    if name.startswith("table of "):
-        return stem == "metrics_table" and name.removeprefix("table of ") in parts
-    return stem in outputs | rules.get(name, set())
+# --- what was planned ----------------------------------------------------------------------------
 
 
-def _feeds(log: Log, row: Run | tuple, signals: set[str]) -> bool:
-    """Whether a failed step is one that this result is made from.
+def _planned(found: Results) -> Iterator[_Planned]:
+    """Everything the plan asks for, in the order of the work."""
+    signals = {f"{run.cell}-{mark}" for run in found.runs for mark in run.marks.split("+")}
+    signals |= {track.rpartition(".")[0] for track in track_names(found)}
 
-    `signals` are the planned "cell-mark"s: a step whose log names none of them serves all.
-    """
-    parts = (*Path(log.path).parts[:-1], Path(log.path).name.removesuffix(".log"))
-    about = {signal for signal in signals if signal in log.path}
-    shared = SHARED.intersection(parts) and not about
-    if isinstance(row, Run):
-        return bool(shared or about & {f"{row.cell}-{mark}" for mark in row.marks.split("+")})
-    name, _ = row
-    if name.startswith("table of "):
-        return bool(shared or name.removeprefix("table of ") in parts)
-    if name == "quality table":
-        return bool(shared or about)
-    # a download is named after the file, so it holds the cell and mark, but not the signal
-    return bool(shared or name.rpartition(".")[0] in about)
+    def about(log: Log) -> set[str]:
+        # a download is named after its file, so it holds the cell and the mark, but not the signal
+        return {signal for signal in signals if signal in log.path}
+
+    def shared(log: Log) -> bool:
+        # a step whose log names no track serves all
+        return bool(SHARED.intersection(log.parts)) and not about(log)
+
+    if found.plan:
+        files = ["results/genes/genes.tsv", "results/genes/expression.tsv"]
+        yield _Planned("genes and expression", files, _named("gene_table"), shared)
+    for model in sorted({run.model for run in found.runs}) if found.plan else ():
+        yield _table(model, shared)
+    if track_names(found):
+        files = ["results/qc/tracks.tsv"]
+        either = _either(shared, about)
+        yield _Planned("quality table", files, _named("qc_table"), either)
+    for track in track_names(found):
+        yield _track(track, about, shared)
+    for run in found.runs:
+        yield _run(run, about, shared)
+    for path in found.plan.get("studies") or ():
+        yield _study(path, about, shared)
+
+
+def _named(name: str) -> Callable[[Log], bool]:
+    return lambda log: log.name == name
+
+
+def _either(*tests: Callable[[Log], object]) -> Callable[[Log], bool]:
+    return lambda log: any(test(log) for test in tests)
+
+
+def _table(model: str, shared: Callable) -> _Planned:
+    path, own = f"results/tables/{model}.tsv", _named(f"{model}/metrics_table")
+    return _Planned(f"table of {model}", [path], own, _either(shared, lambda g: model in g.parts))
+
+
+def _track(track: str, about: Callable, shared: Callable) -> _Planned:
+    def before(log: Log) -> bool:
+        return shared(log) or track.rpartition(".")[0] in about(log)
+
+    return _Planned(track, [f"results/qc/{track}.tsv"], lambda log: log.parts[-1] == track, before)
+
+
+def _run(run: Run, about: Callable, shared: Callable) -> _Planned:
+    files = [str(run.folder / n) for n in ("history.tsv", "predictions.tsv", "metrics.tsv")]
+    signals = {f"{run.cell}-{mark}" for mark in run.marks.split("+")}
+    # a job that trains several runs is named after their model and cell, or the marks, too
+    together = {f"{run.model}_{run.cell}", f"{run.model}_{run.cell}.{run.marks}"}
+    together = {"train_many/" + re.sub(r"\W", "_", name) for name in together}
+
+    def own(log: Log) -> bool:
+        return log.name.startswith(f"{run.model}/{run.name}/") or log.name in together
+
+    def before(log: Log) -> bool:
+        contacts = reads_partners(run.model) and {"partner_table", run.cell} <= set(log.parts)
+        return bool(shared(log) or contacts or signals & about(log))
+
+    return _Planned(f"{run.model}/{run.name}", files, own, before)
+
+
+def _study(path: str, about: Callable, shared: Callable) -> _Planned:
+    """A table of a study, from its path: mark activity, perturbation (and its truth), eQTLs."""
+    name = path.removeprefix("results/").removesuffix(".gz").removesuffix(".tsv")
+    folder, _, end = name.rpartition("/")
+    one = _named(f"{folder}/{end}")
+    if folder == "mark_activity":
+        return _Planned(
+            name,
+            [path],
+            _named("mark_activity_tables"),
+            _either(shared, about, lambda log: log.parts[0] == folder),
+        )
+    if folder == "eqtl_enrichment":
+        return _Planned(
+            name, [path], _named(folder), _either(shared, lambda log: "perturbation" in log.parts)
+        )
+    model = folder.partition("/")[0]
+    made_from = f"{folder}/" if end == "truth" else f"{model}/{end}."
+    return _Planned(name, [path], one, _either(shared, lambda g: g.name.startswith(made_from)))
 
 
 def others(logs: Sequence[Log], listed: Iterable[Gap]) -> list[Log]:

@@ -1,7 +1,8 @@
 """Figures of the results: learning curves, observed against predicted, the comparison of models.
 
 Every function takes plain tables and returns a `matplotlib.figure.Figure`; `save` writes it as PNG.
-The figures of the data and of the cost are in `plots_data` and reachable from here, too.
+The figures of the data, of the cost and of predictions are in modules of their own and reachable
+from here, too.
 """
 
 from __future__ import annotations
@@ -10,12 +11,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 from epiloom.show.canvas import (
     BLUE,
@@ -31,7 +30,6 @@ from epiloom.show.canvas import (
     VERMILLION,
     WIDTH,
     empty,
-    fixed,
     model_name,
     outer_labels,
     panels,
@@ -46,12 +44,15 @@ from epiloom.show.plots_data import (
     qc_figure,
     track_figure,
 )
+from epiloom.show.plots_predictions import agreement, observed_predicted, probabilities
 
 __all__ = [
+    "agreement",
     "comparison_figure",
     "cost_figure",
     "learning_curves",
     "observed_predicted",
+    "probabilities",
     "profile_figure",
     "qc_figure",
     "save",
@@ -67,20 +68,20 @@ PREDICTORS = {
     "activity_40kb": ("v", PURPLE),
     "shuffled": ("X", GREY),
 }
-# cividis without its darkest fifth, which cannot be seen on a dark page
-_COUNTS = ListedColormap(colormaps["cividis"](np.linspace(0.2, 1, 256)))
-DENSE = 400  # from this many genes on, points are counted in hexagons instead of drawn one by one
 
 
 # --- learning curves -----------------------------------------------------------------------------
 
 
-def learning_curves(histories: Mapping[tuple[str, str], pd.DataFrame]) -> Figure:
+def learning_curves(
+    histories: Mapping[tuple[str, str], pd.DataFrame], loss: str = "mean squared error"
+) -> Figure:
     """Loss by epoch, one panel per title, one colour per fold.
 
     Args:
         histories: (panel title, fold) -> table with epoch, train_loss, validation_loss,
             learning_rate and, if known, best (1 for the epoch whose weights were kept).
+        loss: what is minimised.
 
     Solid: validation; dashed: training; ring: best epoch; short bars below: learning-rate cuts. The
     vertical axis is cut above the bulk of the curves, as a first epoch can be far off.
@@ -101,7 +102,7 @@ def learning_curves(histories: Mapping[tuple[str, str], pd.DataFrame]) -> Figure
             axis.xaxis.get_major_locator().set_params(integer=True, nbins=5)
             axis.yaxis.set_major_locator(MaxNLocator(nbins=5))
         axes[0].set_ylim(*_loss_limits(histories.values()))
-        outer_labels(axes, "epoch", "loss (mean squared error)")
+        outer_labels(axes, "epoch", f"loss ({loss})")
         figure.legend(
             handles=[
                 *[Line2D([], [], color=colours[fold], label=plain(fold)) for fold in folds],
@@ -176,90 +177,6 @@ def _loss_limits(tables: Sequence[pd.DataFrame]) -> tuple[float, float]:
     return max(low - 0.18 * space, 0.0) if low >= 0 else low - 0.18 * space, high + 0.1 * space
 
 
-# --- observed against predicted -----------------------------------------------------------------
-
-
-def observed_predicted(tables: Mapping[str, pd.DataFrame]) -> Figure:
-    """Predicted against observed expression, one panel per title, test genes pooled over folds.
-
-    Args:
-        tables: panel title -> table with y and y_hat, both log2(RPKM + 1).
-
-    Each panel names Pearson r, R2 = 1 - SSE/SST and the number of genes; the line is y_hat = y.
-    """
-    tables = {title: table.dropna(subset=["y", "y_hat"]) for title, table in tables.items()}
-    if not any(len(table) for table in tables.values()):
-        return empty("no predictions yet")
-    low, high = _expression_limits(tables.values())
-    with style():
-        figure, axes = panels(
-            len(tables), columns=4, height=2.5, square=True, sharex=True, sharey=True
-        )
-        hexagons = []
-        for axis, (title, table) in zip(axes, tables.items(), strict=True):
-            axis.set_title(f"{plain(title)}\n{agreement(table)}", loc="left", linespacing=1.35)
-            axis.plot([low, high], [low, high], color=MUTED, linewidth=0.9, zorder=0)
-            y, y_hat = table["y"].to_numpy(float), table["y_hat"].to_numpy(float)
-            if len(table) < DENSE:
-                axis.plot(y, y_hat, "o", color=BLUE, markersize=2.6, alpha=0.55, markeredgewidth=0)
-            else:
-                hexagons.append(_hexagons(axis, y, y_hat, (low, high)))
-            # no fixed aspect: with one, the layout lets titles leave the figure
-            axis.set(xlim=(low, high), ylim=(low, high))
-            for side in (axis.xaxis, axis.yaxis):
-                side.set_major_locator(MaxNLocator(nbins=5, integer=True))
-        outer_labels(axes, "observed log2(RPKM + 1)", "predicted log2(RPKM + 1)")
-        if hexagons:
-            _count_scale(figure, axes, hexagons)
-    return figure
-
-
-def _expression_limits(tables: Sequence[pd.DataFrame]) -> tuple[float, float]:
-    values = np.concatenate([table[["y", "y_hat"]].to_numpy(float).ravel() for table in tables])
-    low, high = np.percentile(values, [0.02, 99.98])
-    space = 0.04 * max(high - low, 1e-6)
-    return float(low - space), float(high + space)
-
-
-def _hexagons(axis: Axes, y: np.ndarray, y_hat: np.ndarray, limits: tuple[float, float]):
-    return axis.hexbin(
-        y,
-        y_hat,
-        gridsize=32,
-        extent=(*limits, *limits),
-        mincnt=1,
-        cmap=_COUNTS,
-        linewidths=0.1,
-        rasterized=True,  # 77 panels of hexagons as vectors would weigh 30 MB
-    )
-
-
-def _count_scale(figure: Figure, axes: Sequence[Axes], hexagons: Sequence) -> None:
-    """One colour scale for all panels, so that they can be compared."""
-    norm = LogNorm(1, max(2, max(float(h.get_array().max()) for h in hexagons)))
-    for drawn in hexagons:
-        drawn.set_norm(norm)
-    bar = figure.colorbar(hexagons[0], ax=list(axes), shrink=0.6, aspect=25, pad=0.02)
-    bar.set_label("genes per hexagon")
-    bar.outline.set_visible(False)
-    bar.ax.minorticks_off()
-    steps = [step * 10**power for power in range(6) for step in (1, 3)]
-    bar.ax.yaxis.set_major_locator(FixedLocator([step for step in steps if step <= norm.vmax]))
-    bar.ax.yaxis.set_major_formatter("{x:g}")
-
-
-def agreement(table: pd.DataFrame) -> str:
-    """`r 0.71 · R² 0.48 · n 2,310` of a table with y and y_hat; what is undefined is named so."""
-    y, y_hat = table["y"].to_numpy(float), table["y_hat"].to_numpy(float)
-    count = f"n {len(y):,}"
-    if len(y) < 2 or np.ptp(y) == 0:
-        return f"r undefined · {count}"
-    total = float(np.sum((y - y.mean()) ** 2))
-    r2 = 1 - float(np.sum((y - y_hat) ** 2)) / total
-    r = float(np.corrcoef(y, y_hat)[0, 1]) if np.ptp(y_hat) > 0 else np.nan
-    return f"r {fixed(r, 2)} · R² {fixed(r2, 2)} · {count}"
-
-
 # --- comparison ----------------------------------------------------------------------------------
 
 
@@ -275,15 +192,21 @@ def marker_of(predictor: str, model: str) -> tuple[str, str, float]:
 
 
 def comparison_figure(
-    metrics: pd.DataFrame, model: str, labels: Mapping[tuple[str, str], str]
+    metrics: pd.DataFrame,
+    model: str,
+    labels: Mapping[tuple[str, str], str],
+    measure: str = "r",
 ) -> Figure:
-    """Pearson r with its 95% interval: one row per cell and mark set, one mark per predictor.
+    """Pearson r, or the area under the ROC curve, with its 95% interval.
+
+    One row per cell and mark set, one mark per predictor.
 
     Args:
         metrics: rows of the metrics table (predictor, cell, marks, r, r_low, r_high), one per cell,
             mark set and predictor.
         model: the predictor drawn largest.
         labels: (cell, marks) -> row label; its order is the order from top to bottom.
+        measure: what the columns r, r_low and r_high hold: r or auc.
     """
     shown = metrics.dropna(subset=["r"])
     keys = [key for key in labels if ((shown["cell"] == key[0]) & (shown["marks"] == key[1])).any()]
@@ -302,7 +225,7 @@ def comparison_figure(
             rows = rows[[key in place for key in zip(rows["cell"], rows["marks"], strict=True)]]
             at = [place[key] for key in zip(rows["cell"], rows["marks"], strict=True)]
             _dots(axis, rows, np.array(at) + offset, predictor, model)
-        _comparison_axis(axis, keys, labels)
+        _comparison_axis(axis, keys, labels, measure)
         figure.legend(
             *axis.get_legend_handles_labels(),
             loc="outside upper left",
@@ -347,17 +270,23 @@ def _dots(axis: Axes, rows: pd.DataFrame, y: np.ndarray, predictor: str, model: 
     )
 
 
-def _comparison_axis(axis: Axes, keys: Sequence[tuple[str, str]], labels: Mapping) -> None:
-    """Row labels, stripes by cell, zero line, scale above and below."""
+def _comparison_axis(
+    axis: Axes, keys: Sequence[tuple[str, str]], labels: Mapping, measure: str
+) -> None:
+    """Row labels, stripes by cell, line of no information, scale above and below."""
     axis.set_yticks(range(len(keys)), [plain(labels[key]) for key in keys])
     axis.tick_params(axis="y", length=0)
     axis.set_ylim(len(keys) - 0.45, -0.55)
     for row in range(1, len(keys)):
         new_cell = keys[row][0] != keys[row - 1][0]
         axis.axhline(row - 0.5, color=MUTED if new_cell else GRID, linewidth=0.8, zorder=1)
-    axis.axvline(0, color=MUTED, linewidth=0.9, zorder=2)
+    axis.axvline(0.5 if measure == "auc" else 0, color=MUTED, linewidth=0.9, zorder=2)
     axis.grid(axis="x")
     axis.spines["left"].set_visible(False)
-    axis.set_xlabel("Pearson r with observed log2(RPKM + 1), test genes (95% interval)")
+    what = {
+        "r": "Pearson r with observed log2(RPKM + 1)",
+        "auc": "area under the ROC curve, expressed or not",
+    }
+    axis.set_xlabel(f"{what[measure]}, test genes (95% interval)")
     if len(keys) > 10:
         axis.tick_params(axis="x", top=True, labeltop=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,15 +12,17 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from epiloom.show import plots
-from epiloom.show.answer import Comparison
+from epiloom.show import plots, plots_marks
+from epiloom.show.answer import CLASSIFICATION, Comparison, best_rows, models_of
 from epiloom.show.canvas import marks_name, model_name, svg
+from epiloom.show.facts import model_order
 from epiloom.show.plots_data import EXPRESSED, SILENT
 from epiloom.show.results import Results, Run, track_names
 
 PANELS = 24  # panels in one figure, so that a page can be printed and an image stays small
 ROWS = 22  # rows of the comparison in one figure
 TRACKS = 40  # rows of the quality figure
+MOST = 84  # panels of one model; of a larger grid only the best are drawn
 
 T = TypeVar("T")
 
@@ -117,108 +120,201 @@ def _features(path: Path, genes: int, unreadable: list[str]) -> np.ndarray | Non
     return None
 
 
-def _panel_title(run: Run, several: bool) -> str:
-    title = f"{run.cell} · {marks_name(run.marks)}" + (" · shuffled" if run.shuffled else "")
-    return f"{model_name(run.model)} · {title}" if several else title
+def _titles(keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """(cell, marks) -> title of its panel; all marks by name where two sets are equally large."""
+    short = {key: f"{key[0]} · {marks_name(key[1])}" for key in keys}
+    count = Counter(short.values())
+    return {key: t if count[t] == 1 else " · ".join(key) for key, t in short.items()}
 
 
-def curve_figures(found: Results) -> Iterator[dict[str, Any]]:
-    several = len({run.model for run in found.histories}) > 1
-    titles = {run: _panel_title(run, several) for run in found.histories}
-    cells = {title: run.cell for run, title in titles.items()}
-    # the control has another scale of losses by nature, so it comes last
-    ordered = sorted(titles, key=lambda run: run.shuffled)
-    # ... and in a figure of its own
-    pieces = [
-        piece
-        for control in (False, True)
-        for piece in _chunks(
-            list(dict.fromkeys(titles[run] for run in ordered if run.shuffled == control)),
-            PANELS,
-            lambda title: cells[title],
-        )
-    ]
-    for i, piece in enumerate(pieces):
-        chosen = {
-            (titles[run], run.fold): found.histories[run] for run in ordered if titles[run] in piece
-        }
-        yield _figure(
-            plots.learning_curves(chosen),
-            f"curves{i}",
-            f"Training and validation loss by epoch, {len(piece)} cells and mark sets",
-            _numbered(
-                "Loss by epoch, one colour per fold. Good: both lines fall and then level off. A "
-                "validation line that turns up while training still falls is overfitting: "
-                "harmless here, because the weights of the ringed epoch are kept. A first epoch "
-                "far above the others leaves the panel at the top.",
-                *(i, len(pieces)),
-            ),
-        )
+def shown_keys(found: Results, rows: Sequence[Comparison]) -> dict[str, set[tuple[str, str, str]]]:
+    """By model the (model, cell, marks) that get a panel of their own.
+
+    All of a small grid; of a large one the best mark of each cell and all marks together.
+    """
+    keys: dict[str, list[tuple[str, str, str]]] = {}
+    for run in found.runs:
+        keys.setdefault(run.model, []).append((run.model, run.cell, run.marks))
+    for key in found.predictions:
+        keys.setdefault(key[0], []).append(key)
+    best = {group[0].key for group in best_rows(rows).values()}
+    chosen = {}
+    for model, own in keys.items():
+        own = list(dict.fromkeys(own))
+        most = max(own, key=lambda key: key[2].count("+"))[2].count("+")
+        few = {key for key in own if key in best or (most > 1 and key[2].count("+") == most)}
+        chosen[model] = set(own) if len(own) <= MOST or not few else few
+    return chosen
 
 
-def observed_figures(found: Results, rows: Sequence[Comparison]) -> Iterator[dict[str, Any]]:
-    order = [(row.model, row.cell, row.marks) for row in rows]
+def hidden(found: Results, chosen: Mapping[str, set]) -> list[str]:
+    """For each model of which not all panels are drawn, a sentence that says so."""
+    lines = []
+    for model, keys in chosen.items():
+        total = len({(r.cell, r.marks) for r in found.runs if r.model == model and not r.shuffled})
+        if len(keys) < total:
+            lines.append(
+                f"{model_name(model)}: {len(keys)} of {total} cells and mark sets are drawn, the "
+                "best mark of each cell and all marks together; the others are in "
+                f"results/{model}/*/."
+            )
+    return lines
+
+
+def _headed(model: str, index: int, several: bool) -> dict[str, str]:
+    """The model's name above its first figure, where there are several models."""
+    return {"heading": model_name(model)} if several and index == 0 else {}
+
+
+def curve_figures(
+    found: Results, rows: Sequence[Comparison], chosen: Mapping[str, set]
+) -> Iterator[dict[str, Any]]:
+    tasks = {row.model: row.task for row in rows}
+    models = sorted({run.model for run in found.histories}, key=model_order)
+    for model in models:
+        # the control has another scale of losses by nature, so it comes last, in its own figure
+        pieces = [
+            piece
+            for control in (False, True)
+            for piece in _chunks(_curves(found, model, control, chosen), PANELS, lambda run: run[0])
+        ]
+        loss = "cross-entropy" if tasks.get(model) == CLASSIFICATION else "mean squared error"
+        for i, piece in enumerate(pieces):
+            runs = [run for _, group in piece for run in group]
+            titles = _titles(list(dict.fromkeys((run.cell, run.marks) for run in runs)))
+            control = " · shuffled" if runs[0].shuffled else ""
+            histories = {
+                (titles[run.cell, run.marks] + control, run.fold): found.histories[run]
+                for run in runs
+            }
+            yield _headed(model, i, len(models) > 1) | _figure(
+                plots.learning_curves(histories, loss),
+                f"curves-{model}{i}",
+                f"Training and validation loss by epoch, {len(piece)} cells and mark sets",
+                _numbered(
+                    "Loss by epoch, one colour per fold. Good: both lines fall and then level off. "
+                    "A validation line that turns up while training still falls is overfitting: "
+                    "harmless here, because the weights of the ringed epoch are kept. A first "
+                    "epoch far above the others leaves the panel at the top.",
+                    *(i, len(pieces)),
+                ),
+            )
+
+
+def _curves(
+    found: Results, model: str, control: bool, chosen: Mapping[str, set]
+) -> list[tuple[str, list[Run]]]:
+    """(cell, runs) of one model's panels."""
+    grouped: dict[tuple[str, str], list[Run]] = {}
+    for run in found.histories:
+        drawn = control or (model, run.cell, run.marks) in chosen.get(model, ())
+        if run.model == model and run.shuffled == control and drawn:
+            grouped.setdefault((run.cell, run.marks), []).append(run)
+    return [(cell, runs) for (cell, _), runs in grouped.items()]
+
+
+def observed_figures(
+    found: Results, rows: Sequence[Comparison], chosen: Mapping[str, set]
+) -> Iterator[dict[str, Any]]:
+    tasks = {row.model: row.task for row in rows}
+    order = [row.key for row in rows]
     keys = [key for key in order if key in found.predictions]
-    keys += [key for key in found.predictions if key not in keys]
-    several = len({model for model, *_ in keys}) > 1
-    pieces = _chunks(keys, PANELS, lambda key: key[1])
-    for i, piece in enumerate(pieces):
-        tables = {
-            (f"{model_name(model)} · " if several else "")
-            + f"{cell} · {marks_name(marks)}": found.predictions[model, cell, marks]
-            for model, cell, marks in piece
-        }
-        yield _figure(
-            plots.observed_predicted(tables),
-            f"observed{i}",
-            f"Predicted against observed expression, {len(piece)} cells and mark sets",
-            _numbered(
-                "Test genes of all finished folds; the line is a perfect prediction. Good: the "
-                "cloud follows the line. Silent genes stand at zero on the left; a column of high "
-                "predictions there are silent genes with an active-looking promoter.",
-                *(i, len(pieces)),
-            ),
-        )
+    keys += [key for key in found.predictions if key not in set(keys)]
+    keys = [key for key in keys if key in chosen.get(key[0], ())]
+    models = sorted({key[0] for key in keys}, key=model_order)
+    for model in models:
+        pieces = _chunks([key for key in keys if key[0] == model], PANELS, lambda key: key[1])
+        classified = tasks.get(model) == CLASSIFICATION
+        draw = plots.probabilities if classified else plots.observed_predicted
+        for i, piece in enumerate(pieces):
+            titles = _titles([key[1:] for key in piece])
+            tables = {titles[key[1:]]: found.predictions[key] for key in piece}
+            yield _headed(model, i, len(models) > 1) | _figure(
+                draw(tables),
+                f"observed-{model}{i}",
+                f"Predicted against observed expression, {len(piece)} cells and mark sets",
+                _numbered(_PROBABILITY if classified else _OBSERVED, i, len(pieces)),
+            )
+
+
+_OBSERVED = (
+    "Test genes of all finished folds; the line is a perfect prediction. Good: the cloud follows "
+    "the line. Silent genes stand at zero on the left; a column of high predictions there are "
+    "silent genes with an active-looking promoter."
+)
+_PROBABILITY = (
+    "Test genes of all finished folds by the predicted probability of being expressed at or above "
+    "the cell's median. Good: expressed genes gather at the right end, the others at the left."
+)
 
 
 def comparison_figures(found: Results, rows: Sequence[Comparison]) -> Iterator[dict[str, Any]]:
-    pieces = [
-        (model, piece)
-        for model in dict.fromkeys(row.model for row in rows)
-        for piece in _chunks(
-            [row for row in rows if row.model == model and row.usable], ROWS, lambda row: row.cell
-        )
-    ]
-    for i, (model, piece) in enumerate(pieces):
-        scores = []
-        for row in piece:
-            for score in (row.score, *row.baselines, row.shuffled):
-                if score is not None:
-                    scores.append(
-                        {
-                            "cell": row.cell,
-                            "marks": row.marks,
-                            "predictor": score.predictor,
-                            "r": score.r,
-                            "r_low": score.low,
-                            "r_high": score.high,
-                        }
-                    )
-        labels = {
-            (row.cell, row.marks): f"{_brief(found.cell_name(row.cell))} · {marks_name(row.marks)}"
-            for row in piece
+    models = models_of(rows)
+    for model in models:
+        own = [row for row in rows if row.model == model and row.usable]
+        if len(own) > 4 * ROWS:  # pairs have a figure of their own
+            own = [row for row in own if row.marks.count("+") != 1]
+        pieces = _chunks(own, ROWS, lambda row: row.cell)
+        for i, piece in enumerate(pieces):
+            yield _headed(model, i, len(models) > 1) | _comparison(found, model, piece, i, pieces)
+
+
+def _comparison(
+    found: Results, model: str, piece: Sequence[Comparison], index: int, pieces: Sequence
+) -> dict[str, Any]:
+    measure = piece[0].score.measure
+    scores = [
+        {
+            **{"cell": row.cell, "marks": row.marks, "predictor": score.predictor},
+            **{"r": score.value, "r_low": score.low, "r_high": score.high},
         }
-        yield _figure(
-            plots.comparison_figure(pd.DataFrame(scores), model, labels),
-            f"comparison{i}",
-            f"Pearson r of the {model_name(model)} and of all baselines, {len(piece)} rows",
-            _numbered(
-                f"Pearson r of the {model_name(model)} (large dot), the baselines and the control, "
-                "with 95% intervals. Good: the large dot stands right of all others and the "
-                "shuffled control at zero.",
-                *(i, len(pieces)),
-            ),
+        for row in piece
+        for score in (row.score, *row.baselines, row.shuffled)
+        if score is not None
+    ]
+    labels = {
+        (row.cell, row.marks): f"{_brief(found.cell_name(row.cell))} · {marks_name(row.marks)}"
+        for row in piece
+    }
+    what, none = {
+        "r": ("Pearson r", "at zero"),
+        "auc": ("Area under the ROC curve", "at 0.5"),
+    }[measure]
+    return _figure(
+        plots.comparison_figure(pd.DataFrame(scores), model, labels, measure),
+        f"comparison-{model}{index}",
+        f"{what} of the {model_name(model)} and of all baselines, {len(piece)} rows",
+        _numbered(
+            f"{what} of {model_name(model)} (large dot), the baselines and the control, with 95% "
+            "intervals. Good: the large dot stands right of all others and the shuffled control "
+            f"{none}.",
+            *(index, len(pieces)),
+        ),
+    )
+
+
+def mark_figures(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The figures of the question, from the table of marks."""
+    made = []
+    if (table["kind"] == "single").any():
+        caption = (
+            "Every mark alone, and all marks together (dashed, too). Blue: mean over all cells, "
+            "with the 95% interval over folds "
+            "(Student's t; fewer than three folds give none). Below it the groups of cells: small "
+            "dots are cells, the bar is the group's mean. Good: marks of active promoters stand "
+            "right, H3K9me3 left; where intervals of two marks overlap widely, neither is best."
         )
+        alt = "r by mark, distance and group of cells"
+        made.append(_figure(plots_marks.marks_figure(table), "marks", alt, caption))
+    if (table["kind"] == "pair").any():
+        caption = (
+            "What a second mark adds to a mark of active promoters. Orange line: the first mark "
+            "alone; dashed: all marks together. The further a dot stands from orange towards "
+            "dashed, the more the second mark knows that the first does not."
+        )
+        alt = "r of pairs of marks beside the first mark alone and all marks"
+        made.append(_figure(plots_marks.second_mark_figure(table), "seconds", alt, caption))
+    return made
 
 
 def _brief(name: str, width: int = 34) -> str:

@@ -21,6 +21,8 @@ log = logging.getLogger("epiloom")
 # the columns of metrics.tsv and of results/tables/*.tsv
 METRICS = ["model", "cell", "marks", "fold", "part", "predictor"]
 METRICS += ["n", "r", "r_low", "r_high", "spearman", "r2", "mse"]
+RANKING = ["auc", "ap", "accuracy"]  # of classifiers; tables of regressions may lack them
+NUMBERS = [*METRICS[6:], *RANKING]
 HISTORY = ["epoch", "train_loss", "validation_loss", "learning_rate"]
 PREDICTIONS = ["gene_id", "chrom", "part", "y", "y_hat"]
 QC = ["track", "cell", "mark", "signal", "mean", "q01", "q50", "q99", "q999", "max"]
@@ -71,6 +73,17 @@ class Results:
         return cell if name in ("", cell, None) else f"{name} ({cell})"
 
 
+def read_metrics(work: str | Path, plan: dict[str, Any] | None) -> Results:
+    """What was planned, and the metrics alone; arguments as of `read`."""
+    work = Path(work)
+    unreadable: list[str] = []
+    plan = _plan(work, plan, unreadable)
+    runs = planned_runs(plan) or found_runs(work)
+    found = Results(work, plan, runs, pd.DataFrame(), unreadable=unreadable)
+    found.metrics = _metrics(found)
+    return found
+
+
 def read(work: str | Path, plan: dict[str, Any] | None) -> Results:
     """Read all tables of a working directory.
 
@@ -79,13 +92,9 @@ def read(work: str | Path, plan: dict[str, Any] | None) -> Results:
         plan: what was meant to be done; taken from `results/provenance.json` when None, and
             guessed from the folders that exist when that is absent too.
     """
-    work = Path(work)
-    unreadable: list[str] = []
-    plan = _plan(work, plan, unreadable)
-    runs = planned_runs(plan) or found_runs(work)
-    found = Results(work, plan, runs, pd.DataFrame(columns=METRICS), unreadable=unreadable)
-    found.metrics = _metrics(found)
-    for run in runs:
+    found = read_metrics(work, plan)
+    work, unreadable = found.work, found.unreadable
+    for run in found.runs:
         table = table_of(work / run.folder / "history.tsv", HISTORY, unreadable)
         if table is not None and len(table):
             found.histories[run] = table
@@ -103,15 +112,20 @@ def read(work: str | Path, plan: dict[str, Any] | None) -> Results:
     return found
 
 
-def table_of(path: Path, columns: Sequence[str], unreadable: list[str]) -> pd.DataFrame | None:
-    """A tab-separated table with at least these columns; None if it is absent or unusable."""
+def table_of(
+    path: Path, columns: Sequence[str], unreadable: list[str], only: Sequence[str] | None = None
+) -> pd.DataFrame | None:
+    """A tab-separated table with at least these columns; None if it is absent or unusable.
+
+    `only`: columns to read; None for all.
+    """
     if not path.exists():
         return None
     text = {"cell": str, "marks": str, "mark": str, "fold": str, "gene_id": str, "gene_name": str}
+    keep = (lambda name: name in set(only)) if only else None
+    empty = {"keep_default_na": False, "na_values": ["", "nan", "NaN", "NA"]}
     try:
-        table = pd.read_csv(
-            path, sep="\t", dtype=text, keep_default_na=False, na_values=["", "nan", "NaN", "NA"]
-        )
+        table = pd.read_csv(path, sep="\t", dtype=text, usecols=keep, **empty)
     except (OSError, ValueError) as err:  # pandas' parser errors are ValueErrors
         reason = str(err).splitlines()[0]
         unreadable.append(
@@ -190,8 +204,9 @@ def _metrics(found: Results) -> pd.DataFrame:
         tables.append(table if table is not None else _metrics_of_runs(found, model))
     tables = [table for table in tables if table is not None and len(table)]
     if not tables:
-        return pd.DataFrame(columns=METRICS)
+        return pd.DataFrame(columns=[*METRICS, *RANKING])
     metrics = pd.concat(tables, ignore_index=True)
+    metrics[NUMBERS] = metrics.reindex(columns=NUMBERS).astype(float)
     metrics = metrics[metrics["part"] == "test"]
     keys = ["model", "cell", "marks", "fold", "predictor"]
     return metrics.drop_duplicates(keys).reset_index(drop=True)

@@ -11,11 +11,20 @@ import pandas as pd
 import pytest
 
 from epiloom.plan.errors import InputError
-from epiloom.show import answer, checks, missing, results
 from epiloom.show.report import build_report
 from tests.made_results import BASELINES, NAMES, Made
 
-SECTIONS = ["answer", "run", "quality", "curves", "comparison", "observed", "reading", "next"]
+SECTIONS = [
+    "answer",
+    "marks",
+    "run",
+    "quality",
+    "curves",
+    "comparison",
+    "observed",
+    "reading",
+    "next",
+]
 SECTIONS += ["missing", "versions", "cost"]
 
 
@@ -89,7 +98,7 @@ def test_no_id_is_used_twice_and_every_reference_inside_a_figure_has_its_target(
 def test_every_figure_is_described_and_every_kind_of_figure_is_there(whole):
     _, page = whole
     drawn = [attrs for tag, attrs in page.elements if tag == "svg"]
-    assert len(drawn) == 7
+    assert len(drawn) == 8
     assert all(attrs["role"] == "img" and len(attrs["aria-label"]) > 20 for attrs in drawn)
 
 
@@ -105,9 +114,9 @@ def test_the_comparison_shows_the_numbers_of_the_table(whole):
         assert int(row[2]["value"]) == ours["n"]
         assert float(row[3]["value"]) == pytest.approx(ours["r"], abs=1e-12)
         assert row[3]["text"].startswith(f"{ours['r']:.3f}")
-        for column, key in ((5, "spearman"), (6, "r2"), (7, "mse")):
+        for column, key in ((6, "spearman"), (7, "r2"), (8, "mse")):
             assert float(row[column]["value"]) == pytest.approx(ours[key], abs=1e-12)
-        others = sorted(float(cell["value"]) for cell in row[8:13])
+        others = sorted(float(cell["value"]) for cell in row[9:14])
         expected = sorted(pooled.loc[("E003", marks, name), "r"] for name in BASELINES)
         assert others == pytest.approx(expected, abs=1e-12)
 
@@ -243,141 +252,3 @@ def test_names_are_shown_as_text_not_run_as_markup(tmp_path):
 def test_a_folder_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(InputError, match="no such folder"):
         build_report(tmp_path / "nowhere", tmp_path / "r.html")
-
-
-# --- the parts -----------------------------------------------------------------------------------
-
-
-def scores(**r: float) -> list[answer.Comparison]:
-    """One comparison whose predictors have these r, each with an interval of +-0.05."""
-    made = {k: answer.Score(k, 500, v, v - 0.05, v + 0.05, v, v * v, 1.0) for k, v in r.items()}
-    main, control = made.pop("promoter_cnn"), made.pop("promoter_cnn_shuffled", None)
-    args = ("promoter_cnn", "E003", "H3K27me3", "pooled", main)
-    return [answer.Comparison(*args, list(made.values()), control)]
-
-
-def said(tmp_path: Path, rows: list[answer.Comparison]) -> list[answer.Verdict]:
-    return answer.verdicts(rows, results.read(tmp_path, {"cells": {"E003": "H1 cells"}}))
-
-
-def test_a_mark_without_a_rival_is_not_called_the_best(tmp_path):
-    best, *_ = said(tmp_path, scores(promoter_cnn=0.7, ridge_6kb=0.5))
-    assert best.state == "mixed"
-    assert "H3K27me3 predicts expression in H1 cells (E003): r = 0.70" in best.text
-
-
-def test_settings_are_shown_as_they_are_one_is_not_yes():
-    from epiloom.show.report import _short
-
-    assert [_short(value) for value in (1, 0.0, True, False, [1, 2], None)] == [
-        *("1", "0.0", "yes", "no", "1, 2", "none"),
-    ]
-
-
-def test_a_baseline_that_predicts_by_absence_counts_by_its_size(tmp_path):
-    _, against, _ = said(tmp_path, scores(promoter_cnn=0.4, activity_6kb=-0.6))
-    assert against.state == "bad"
-    assert "activity 6 kb reaches |r| = 0.60" in against.details[0]
-
-
-def test_the_verdict_tells_clear_wins_from_overlapping_intervals(tmp_path):
-    clear = said(tmp_path, scores(promoter_cnn=0.7, ridge_6kb=0.5))[1]
-    close = said(tmp_path, scores(promoter_cnn=0.7, ridge_6kb=0.65))[1]
-    assert (clear.state, close.state) == ("good", "mixed")
-    assert "the intervals do not overlap" in clear.text
-    assert "but the intervals overlap" in close.text
-
-
-def test_a_control_above_chance_is_called_a_leak(tmp_path):
-    fine = said(tmp_path, scores(promoter_cnn=0.7, promoter_cnn_shuffled=-0.03))[2]
-    leak = said(tmp_path, scores(promoter_cnn=0.7, promoter_cnn_shuffled=-0.3))[2]
-    none = said(tmp_path, scores(promoter_cnn=0.7))[2]
-    assert [fine.state, leak.state, none.state] == ["good", "bad", "unknown"]
-
-
-def test_tracks_out_of_line_are_warned_about():
-    row = {"signal": "reads", "mean": 1.0, "missing_fraction": 0.01, "clipped_bins": 0}
-    table = pd.DataFrame([{"track": name} | row for name in ("a", "b", "c", "d")])
-    assert checks.qc_warnings(table) == ([], [])
-    table.loc[1, "mean"] = 11.0
-    table.loc[2, "missing_fraction"] = 0.21
-    table.loc[3, "clipped_bins"] = 5
-    warnings, flagged = checks.qc_warnings(table)
-    assert len(warnings) == 3
-    assert set(flagged) == {"a", "b", "c", "d"}
-    assert "21%" in warnings[0]
-
-
-def test_what_holds_for_every_track_is_said_once():
-    row = {"signal": "pval", "mean": 1.0, "missing_fraction": 0.99, "clipped_bins": 0}
-    table = pd.DataFrame([{"track": name} | row for name in ("a", "b", "c", "d")])
-    warnings, flagged = checks.qc_warnings(table)
-    assert len(warnings) == 1 and warnings[0].startswith("every track: 99% of its bins")
-    assert flagged == ["a", "b", "c", "d"]
-
-
-def test_the_worst_genes_are_those_with_the_largest_difference(tmp_path):
-    made = Made(tmp_path, cells=["E003"], genes=40, shuffled=False)
-    found = results.read(tmp_path, made.plan)
-    rows = answer.comparisons(found)
-    worst = checks.worst_genes(found, rows, 5)
-    best = rows[0]
-    table = found.predictions["promoter_cnn", best.cell, best.marks]
-    expected = (table["y"] - table["y_hat"]).abs().nlargest(5).to_numpy()
-    assert [abs(gene["residual"]) for gene in worst] == pytest.approx(expected)
-    assert worst[0]["gene_name"].startswith("GENE")
-
-
-def test_a_run_whose_download_failed_points_to_that_log(tmp_path):
-    made = Made(tmp_path, cells=["E003"], marks=["H3K4me3"], genes=25, shuffled=False)
-    run = "E003.H3K4me3.fold1"
-    made.fail(run)
-    for path in (tmp_path / "logs/promoter_cnn" / run).iterdir():
-        path.unlink()
-    log = tmp_path / "logs/download/egg2.wustl.edu/roadmap/E003-H3K4me3.tagAlign.gz.log"
-    log.parent.mkdir(parents=True)
-    log.write_text("2026-01-01 00:00:00,000 ERROR download: md5 differs\n")
-    found = results.read(tmp_path, made.plan)
-    (gap,) = missing.gaps(found, missing.read_logs(tmp_path))
-    assert gap.reason == "something it needs failed"
-    assert [entry.path for entry in gap.logs] == [str(log.relative_to(tmp_path))]
-
-
-@pytest.mark.parametrize(
-    ("name", "reason"),
-    [
-        ("download/egg2.wustl.edu/roadmap/57epigenomes.RPKM.pc.gz", "something it needs failed"),
-        ("genome_mask/100", "something it needs failed"),
-        ("bin_track/E003-H3K27ac.reads", "not started: no log, so its turn has not come yet"),
-    ],
-)
-def test_a_failed_step_counts_only_for_what_is_made_from_it(tmp_path, name, reason):
-    run = {"model": "promoter_cnn", "run": "E003.H3K4me3.fold1", "cell": "E003", "shuffled": False}
-    run |= {"marks": ["H3K4me3"], "fold": "fold1"}
-    log = tmp_path / f"logs/{name}.log"
-    log.parent.mkdir(parents=True)
-    log.write_text("2026-01-01 00:00:00,000 ERROR no space left\n")
-    plan = {"runs": [run], "tracks": ["E003-H3K4me3.reads", "E003-H3K27ac.reads"]}
-    found = missing.gaps(results.read(tmp_path, plan), missing.read_logs(tmp_path))
-    assert {gap.reason for gap in found if gap.name == "promoter_cnn/E003.H3K4me3.fold1"} == {
-        reason
-    }
-
-
-def test_a_killed_job_is_told_from_a_failed_one(tmp_path):
-    made = Made(tmp_path, cells=["E003"], marks=["H3K4me3"], genes=25, shuffled=False)
-    run = "E003.H3K4me3.fold1"
-    made.fail(run)
-    log = tmp_path / f"logs/promoter_cnn/{run}/train_model.log"
-    log.write_text("2026-01-01 00:00:00,000 INFO epoch 3\n")
-    (gap,) = missing.gaps(results.read(tmp_path, made.plan), missing.read_logs(tmp_path))
-    assert "stopped from outside" in gap.reason
-    assert gap.logs[0].status == "unfinished"
-
-
-def test_runs_are_found_without_a_plan_also_with_a_dot_in_the_mark(tmp_path):
-    folder = tmp_path / "results/promoter_cnn/E003.H2A.Z+H3K4me3.fold1.shuffled"
-    folder.mkdir(parents=True)
-    (folder / "history.tsv").write_text("")
-    (run,) = results.found_runs(tmp_path)
-    assert (run.cell, run.marks, run.fold, run.shuffled) == ("E003", "H2A.Z+H3K4me3", "fold1", True)

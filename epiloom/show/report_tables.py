@@ -1,0 +1,216 @@
+"""The tables of the report: what was run, marks, recorded values, commands, cost."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from epiloom.show.answer import SYMBOLS, Comparison, best_rows
+from epiloom.show.canvas import model_name
+from epiloom.show.facts import full_name, model_order, published
+from epiloom.show.marks import Recorded, gap, grids
+from epiloom.show.plots import predictor_order
+from epiloom.show.results import Results, Run, track_names
+from epiloom.studies.groups import GROUPS
+
+# --- what was run --------------------------------------------------------------------------------
+
+
+def digest(found: Results) -> list[tuple[str, str]]:
+    """(key, value) of what was run, in the order a reader asks for it."""
+    plan = found.plan
+    config = plan.get("config") or {}
+    models = sorted({run.model for run in found.runs}, key=model_order)
+    marks = plan.get("marks") or sorted({m for run in found.runs for m in run.marks.split("+")})
+    rows = [
+        ("assembly", config.get("assembly", "")),
+        ("cells", "; ".join(found.cell_name(cell) for cell in found.cells)),
+        ("marks", ", ".join(marks)),
+        ("models", ", ".join(full_name(model, config) for model in models)),
+        ("runs", _count_runs(found.runs)),
+        ("seed", plan.get("seed", "")),
+        ("configuration", plan.get("config_file", "")),
+        ("code", f"commit {plan['commit']}" if plan.get("commit") else ""),
+        ("made", plan.get("date", "")),
+    ]
+    for name, settings in (config.get("models") or {}).items():
+        listed = [f"{key} {_short(value)}" for key, value in (settings or {}).items()]
+        rows.append((f"{model_name(name)} settings", "; ".join(listed)))
+    return [(key, str(value)) for key, value in rows if value not in ("", None)]
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_short(item)}" for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(str(item) for item in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None else str(value)
+
+
+def _count_runs(runs: Sequence[Run]) -> str:
+    if not runs:
+        return ""
+    controls = sum(run.shuffled for run in runs)
+    text = f"{len(runs) - controls} training runs"
+    return f"{text} and {controls} with shuffled labels" if controls else text
+
+
+def folds(found: Results) -> list[dict[str, Any]]:
+    """name, validation, test (chromosomes) and the number of test genes, if known."""
+    config = found.plan.get("config") or {}
+    folds = {name: dict(fold) for name, fold in (config.get("folds") or {}).items()}
+    for row in found.plan.get("runs") or []:
+        if isinstance(row["fold"], dict):
+            folds.setdefault(row["fold"]["name"], row["fold"])
+    for run in found.runs:
+        folds.setdefault(run.fold, {})
+    made = []
+    for name, fold in folds.items():
+        n = found.metrics.loc[found.metrics["fold"] == name, "n"].dropna()
+        chroms = {part: ", ".join(fold.get(part) or []) for part in ("validation", "test")}
+        made.append({"name": name, **chroms, "genes": int(n.max()) if len(n) else None})
+    return made
+
+
+# --- tables --------------------------------------------------------------------------------------
+
+
+def best_keys(rows: Sequence[Comparison]) -> set[tuple[str, str, str]]:
+    """(model, cell, marks) of the best single mark of each model and cell."""
+    return {group[0].key for group in best_rows(rows).values()}
+
+
+def baseline_columns(rows: Sequence[Comparison]) -> list[str]:
+    found = {score.predictor for row in rows for score in row.baselines}
+    return predictor_order(sorted(found), "")
+
+
+def fold_rows(found: Results) -> list[dict[str, Any]]:
+    metrics = found.metrics
+    ours = metrics["predictor"].isin(
+        {*metrics["model"], *(m + "_shuffled" for m in metrics["model"])}
+    )
+    return metrics[ours & (metrics["fold"] != "pooled")].to_dict("records")
+
+
+# --- which mark ----------------------------------------------------------------------------------
+
+
+def marks(table: pd.DataFrame) -> dict[str, Any]:
+    """Rows and columns of the table of marks: every mark alone, and all marks together.
+
+    Empty without any. A row: model, distance, marks, kind, whole (the row of the table over all
+    cells), groups (the rows of the groups, None where there is none).
+    """
+    shown = table[table["kind"].isin(["single", "all"])]
+    whole = shown[shown["level"] == "all"]
+    if whole.empty:
+        return {}
+    per_group = shown[shown["level"] == "group"]
+    counts = {
+        name: int(rows["n_cells"].max()) for name, rows in per_group.groupby("cells", sort=False)
+    }
+    groups = [name for name in GROUPS if name in counts]
+    several = table.loc[table["level"] == "cell", "cells"].nunique() > 1
+    places = {
+        (row["model"], row["marks"], row["cells"]): row for row in per_group.to_dict("records")
+    }
+    ranked = whole.assign(last=whole["kind"] == "all", far=whole["model"].map(model_order))
+    ranked = ranked.sort_values(["far", "last", "value"], ascending=[True, True, False])
+    rows = [
+        {
+            "whole": row,
+            "groups": [places.get((row["model"], row["marks"], name)) for name in groups],
+        }
+        for row in ranked.to_dict("records")
+    ]
+    return {
+        "rows": rows,
+        "groups": [(name, counts[name]) for name in groups] if several else [],
+        "cells": int(whole["n_cells"].max()),
+        "gap": bool(whole["gap_to_all"].notna().any()),
+        "second": bool(whole["second_mark"].notna().any()),
+        "published": bool(whole["published"].notna().any()),
+        "measures": sorted({SYMBOLS[measure] for measure in whole["measure"]}, reverse=True),
+    }
+
+
+def closing(found: Results) -> list[dict[str, Any]]:
+    """Per model: the gap of single active marks and of pairs to all marks, and what pairs close."""
+    recorded = Recorded(found)
+    return [
+        {"model": grid.model, "gap": each, "recorded": recorded.gap(grid)}
+        for grid in grids(found)
+        if (each := gap(grid)) and each.pair_count
+    ]
+
+
+def anchors(found: Results) -> list[dict[str, Any]]:
+    """Recorded means over cells (model, marks, r); none where data are simulated."""
+    table = published()
+    return [] if found.plan.get("simulated") else table[table["cell"] == "mean"].to_dict("records")
+
+
+def commands(found: Results) -> list[tuple[str, str]]:
+    """(what for, command) that fit this very configuration."""
+    config = found.plan.get("config_file")
+    given = f" --configfile {shlex.quote(config)}" if config else ""
+    options = found.plan.get("options", f"--cores all{given}")
+    edited = config or "config/config.yaml"
+    rows = []
+    runs = [run for run in found.runs if not run.shuffled]
+    if runs:
+        folder = str(runs[0].folder)
+        metrics, weights = (shlex.quote(f"{folder}/{n}") for n in ("metrics.tsv", "weights.pt"))
+        rows.append(
+            ("make or repeat one result and what it needs", f"snakemake {metrics} {options}")
+        )
+        rows.append(
+            ("train one model again from the start", f"snakemake {weights} --force {options}")
+        )
+    rows.append(
+        (
+            f"add a mark or a cell: edit marks or cells in {edited}, then look",
+            f"snakemake -n {options}",
+        )
+    )
+    rows.append(("run it: only what is new is computed", f"snakemake {options}"))
+    reads = [track for track in track_names(found) if track.endswith(".reads")]
+    if reads:
+        target = shlex.quote(f"results/tracks/{reads[0]}.depth.bw")
+        rows.append(
+            ("look at a track in a genome browser (bigWig)", f"snakemake {target} {options}")
+        )
+    return rows
+
+
+def cost(benchmarks: pd.DataFrame) -> dict[str, Any]:
+    """Per rule and in total: jobs, seconds, longest job, peak memory."""
+    if benchmarks.empty:
+        return {}
+    rules = []
+    for rule, jobs in benchmarks.groupby("rule"):
+        rules.append(
+            {
+                "rule": rule,
+                "jobs": len(jobs),
+                "total": jobs["seconds"].sum(),
+                "median": jobs["seconds"].median(),
+                "longest": jobs["seconds"].max(),
+                "cpu": jobs["cpu_seconds"].sum(min_count=1),
+                "memory": jobs["memory_mb"].max(),
+            }
+        )
+    rules.sort(key=lambda row: -row["total"])
+    return {
+        "rules": rules,
+        "jobs": len(benchmarks),
+        "total": benchmarks["seconds"].sum(),
+        "cpu": benchmarks["cpu_seconds"].sum(min_count=1),
+        "memory": benchmarks["memory_mb"].max(),
+    }
