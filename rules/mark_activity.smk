@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 from epiloom.plan import activity as plan_activity
 
-ACTIVITY = "results/mark_activity"
+ACTIVITY = plan_activity.FOLDER
 
 
 rule mark_activity:

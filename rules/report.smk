@@ -17,15 +17,28 @@ rule provenance:
         "../workflow_scripts/provenance.py"
 
 
+rule mark_table:
+    input:
+        metrics=[f"results/tables/{model}.tsv" for model in PLAN.config["models"]],
+        record="results/provenance.json",
+    output:
+        table="results/tables/marks.tsv",
+        marks="results/tables/marks.png",
+        second_marks="results/tables/second_marks.png",
+    log:
+        "logs/mark_table.log",
+    conda:
+        "../envs/plots.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    script:
+        "../workflow_scripts/mark_table.py"
+
+
 rule write_report:
     input:
-        tables=[f"results/tables/{model}.tsv" for model in PLAN.config["models"]],
-        runs=[
-            f"results/{model}/{run}/{name}"
-            for model, run in PLAN.runs
-            for name in ("history.tsv", "predictions.tsv")
-        ],
-        qc="results/qc/tracks.tsv",
+        shown=plan_results.shown(PLAN),
         record="results/provenance.json",
     output:
         report="results/report.html",

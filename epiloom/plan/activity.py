@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from epiloom.plan.runs import Plan, folds
 
+FOLDER = "results/mark_activity"
 TILE_BP = 500  # of the gene score
 WINDOW_BP = 6000  # whose bins must be there for a gene to count, as in the promoter model
 USUAL = {"signal": "reads", "transform": "log1p", "max_missing": 0.0}
@@ -25,6 +26,18 @@ def settings(plan: Plan, cell: str) -> dict:
         "fold": folds(plan.config)[0],
         "missing": plan.config["missing"],
     }
+
+
+def tables(plan: Plan) -> list[str]:
+    """Paths of the tables over all cells; [] where no model reads any feature."""
+    return [f"{FOLDER}/{n}.tsv" for n in ("summary", "groups", "profiles")] if plan.runs else []
+
+
+def results(plan: Plan) -> list[str]:
+    """Paths of all tables."""
+    cells = plan.config["cells"] if plan.runs else []
+    per_cell = [f"{FOLDER}/{part}{cell}.tsv.gz" for cell in cells for part in ("", "profiles/")]
+    return tables(plan) + per_cell
 
 
 def tracks(plan: Plan, cell: str) -> list[str]:

@@ -6,31 +6,44 @@ import os
 import shutil
 from pathlib import Path
 
-from epiloom.plan import studies
+from epiloom.plan import activity, studies
 from epiloom.plan.errors import InputError
 from epiloom.plan.runs import Plan, example_files
 
+MARKS = ("marks.tsv", "marks.png", "second_marks.png")  # which mark predicts best, of all models
 
-def results(plan: Plan) -> list[str]:
-    """Paths of all results that the report is made of."""
-    store, tracks = f"results/store/{plan.assembly}", list(plan.tracks)
-    per_run = ("weights.pt", "history.tsv", "predictions.tsv", "baselines.tsv", "metrics.tsv")
-    paths = [
-        f"{store}/manifest.json",
+
+def shown(plan: Plan) -> list[str]:
+    """Paths of everything that the report reads, beside the record of the plan."""
+    per_run = ("history.tsv", "predictions.tsv", "baselines.tsv")
+    return [
         "results/genes/genes.tsv",
         "results/genes/expression.tsv",
         "results/qc/tracks.tsv",
-        "results/provenance.json",
-        *(f"{store}/bins{size}/{t}.npy" for size in plan.config["bins_bp"] for t in tracks),
-        *(f"{store}/mask/{size}.npy" for size in plan.config["bins_bp"]),
-        *(f"{store}/tracks/{t}.json" for t in tracks),
-        *(f"results/qc/{t}.tsv" for t in tracks),
-        *(f"results/features/{t}.npy" for t in tracks if plan.runs),
-        *(path for s in plan.runs.values() for path in _partner_files(plan, s)),
+        *(f"results/features/{t}.npy" for t in plan.tracks if plan.runs),
         *(f"results/tables/{model}.tsv" for model in plan.config["models"]),
         *(f"results/{model}/{run}/{name}" for model, run in plan.runs for name in per_run),
+        *activity.tables(plan),
+        *studies.results(plan),
     ]
-    return list(dict.fromkeys(paths + studies.results(plan)))
+
+
+def results(plan: Plan) -> list[str]:
+    """Paths of all results but the report."""
+    store = f"results/store/{plan.assembly}"
+    paths = [
+        f"{store}/manifest.json",
+        *(f"{store}/bins{size}/{t}.npy" for size in plan.config["bins_bp"] for t in plan.tracks),
+        *(f"{store}/mask/{size}.npy" for size in plan.config["bins_bp"]),
+        *(f"{store}/tracks/{t}.json" for t in plan.tracks),
+        *(f"results/qc/{t}.tsv" for t in plan.tracks),
+        *(path for s in plan.runs.values() for path in _partner_files(plan, s)),
+        *(f"results/{m}/{r}/{n}" for m, r in plan.runs for n in ("weights.pt", "metrics.tsv")),
+        *activity.results(plan),
+        *(f"results/tables/{name}" for name in MARKS if plan.runs),
+        "results/provenance.json",
+    ]
+    return list(dict.fromkeys([*shown(plan), *paths]))
 
 
 def _partner_files(plan: Plan, settings: dict) -> list[str]:
@@ -98,6 +111,7 @@ def as_dict(plan: Plan) -> dict:
             }
             for (model, run), s in plan.runs.items()
         ],
+        "studies": [*activity.tables(plan), *studies.results(plan)],
         "sources": [
             {"key": s.key, "path": path, "url": s.local or s.url} for path, s in plan.files.items()
         ],
