@@ -12,7 +12,10 @@ import pytest
 
 from epiloom.plan.errors import InputError
 from epiloom.show.report import build_report
-from tests.made_results import BASELINES, NAMES, Made
+from epiloom.show.report_tables import digest
+from epiloom.show.results import read_metrics
+from tests.made_results import BASELINES, NAMES, TWO_MODELS, Made
+from tests.made_studies import EQTL, PERTURBED
 
 SECTIONS = [
     "answer",
@@ -252,3 +255,132 @@ def test_names_are_shown_as_text_not_run_as_markup(tmp_path):
 def test_a_folder_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(InputError, match="no such folder"):
         build_report(tmp_path / "nowhere", tmp_path / "r.html")
+
+
+# --- several models, classifiers, studies --------------------------------------------------------
+
+STUDIES = ["activity", "perturbation-chromoformer", "eqtl"]
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory) -> tuple[Made, Page]:
+    work = tmp_path_factory.mktemp("two")
+    marks = ["H3K4me3", "H3K27ac", "H3K27me3"]
+    made = Made(work, marks=marks, genes=60, epochs=3, models=TWO_MODELS, studies=True)
+    return made, Page(build_report(work, work / "r.html", made.plan))
+
+
+def test_two_models_are_told_apart_and_by_how_far_they_see(two):
+    _, page = two
+    for words in (
+        "promoter CNN (6 kb): H3K4me3 predicts expression best in",
+        "Chromoformer (40 kb + partners): H3K4me3 predicts expression best in",
+        "On the same genes Chromoformer (40 kb + partners) predicts better than the promoter CNN",
+        "Chromoformer with all 3 marks together reaches",
+        "What a second mark adds",
+    ):
+        assert words in page.text
+    assert "Nothing: all planned results are there" in page.text
+    assert len(page.ids) == len(set(page.ids))
+
+
+def test_the_table_of_marks_shows_every_mark_of_every_model_and_marks_what_is_recorded(two):
+    made, page = two
+    head = next(i for i, row in enumerate(page.rows) if any(c["text"] == "sees" for c in row))
+    names = [cell["text"] for cell in page.rows[head]]
+    shown = page.rows[head + 1 : head + 8]
+    assert names[:5] == ["marks", "model", "sees", "all cells", "ESC (1)"]
+    assert names[-1] == "published (recorded June 2023)"
+    assert [row[1]["text"] for row in shown] == ["promoter CNN"] * 3 + ["Chromoformer"] * 4
+    assert shown[-1][0]["text"] == "all marks together"
+    recorded = {row[0]["text"].split()[0]: row[-1]["text"] for row in shown[3:6]}
+    assert recorded["H3K4me3"] == "◇ 0.79"  # the mean of 0.764 and 0.819
+    assert all(row[-1]["text"] == "–" for row in shown[:3])
+    metrics = pd.read_csv(made.work / "results/tables/chromoformer.tsv", sep="\t")
+    folds = metrics[(metrics["fold"] != "pooled") & (metrics["predictor"] == "chromoformer")]
+    means = folds.groupby("marks")["r"].mean()
+    for row in shown[3:6]:
+        mark = row[0]["text"].split()[0]
+        assert float(row[3]["value"]) == pytest.approx(means[mark])
+
+
+def test_studies_have_their_sections_with_figures_and_planted_truth(two):
+    _, page = two
+    assert set(STUDIES) <= set(page.ids)
+    assert {f"#{name}" for name in STUDIES} <= {target for _, target in page.loads}
+    labels = [attrs["aria-label"] for tag, attrs in page.elements if tag == "svg"]
+    for title in (
+        "Activity and expression",
+        "Profiles around the TSS, E003, 6 kb",
+        "What a mark is worth",
+        "How much of a mark has to go",
+        "Causal eQTLs in the bins",
+    ):
+        assert sum(label.startswith(title) for label in labels) == 1
+    assert any(row and row[-1]["text"] == "above chance" for row in page.rows)
+
+
+def test_a_study_that_nobody_asked_for_has_no_section(whole):
+    _, page = whole
+    assert not set(STUDIES) & set(page.ids)
+
+
+def test_a_study_asked_for_but_not_there_is_listed_as_missing(tmp_path):
+    plan = {"studies": [EQTL, PERTURBED.format("E003", "H3K4me3")]}
+    page = Page(build_report(tmp_path, tmp_path / "r.html", plan))
+    assert set(STUDIES[1:]) <= set(page.ids) and "activity" not in page.ids
+    listed = {row[0]["text"] for row in page.rows if row}
+    assert {"eqtl_enrichment/enrichment", "chromoformer/perturbation/E003.H3K4me3"} <= listed
+    assert page.text.count("Not there yet: the tables of this study") == 2
+
+
+def test_a_broken_table_of_a_study_is_named_and_the_others_are_drawn(two, tmp_path):
+    made, _ = two
+    shutil.copytree(made.work / "results", tmp_path / "results")
+    (tmp_path / PERTURBED.format("E116", "H3K4me3")).write_bytes(b"\x1f\x8b broken")
+    (tmp_path / EQTL).write_text("cells\tfold\nE003\t2\n")
+    (tmp_path / "results/mark_activity/summary.tsv").write_text("")
+    page = Page(build_report(tmp_path, tmp_path / "r.html", made.plan))
+    listed = page.text[page.text.index("Files that could not be read") :]
+    for name in ("E116.H3K4me3.tsv.gz", "enrichment.tsv", "summary.tsv"):
+        assert name in listed
+    assert set(STUDIES) <= set(page.ids)
+    assert page.text.count("Not there yet: the tables of this study") == 3
+
+
+def test_a_classifier_is_judged_by_its_area_and_a_regression_by_r(tmp_path):
+    options = {"genes": 60, "epochs": 3, "models": TWO_MODELS, "classifiers": ("chromoformer",)}
+    made = Made(tmp_path, ["E003"], ["H3K4me3", "H3K27ac"], **options)
+    page = Page(build_report(tmp_path, tmp_path / "r.html", made.plan))
+    table = pd.read_csv(tmp_path / "results/tables/chromoformer.tsv", sep="\t")
+    own = table[(table["fold"] == "pooled") & (table["predictor"] == "chromoformer")]
+    best = own[~own["marks"].str.contains("[+]")]["auc"].max()
+    assert f"in H1 cells (E003): AUC = {best:.2f} (95% interval" in page.text
+    assert "DeLong" in page.text and "average precision" in page.text.lower()
+    assert "On the same genes Chromoformer" not in page.text  # AUC and r are not compared
+    assert "cross-entropy" in page.source and "predicted probability" in page.source
+    assert "◇ 0" not in page.text  # what is recorded is r
+
+
+def test_nothing_recorded_is_shown_beside_simulated_data(two):
+    made, page = two
+    out = made.work / "simulated.html"
+    simulated = Page(build_report(made.work, out, made.plan | {"simulated": True}))
+    assert "◇" in page.text and "recorded June 2023" in page.text
+    assert "◇" not in simulated.text and "recorded June 2023" not in simulated.text
+
+
+def test_two_mark_sets_of_the_same_size_keep_panels_of_their_own(tmp_path):
+    marks = ["H3K4me3", "H3K27ac", "H3K9ac", "H3K36me3", "H3K4me1"]
+    sets = ["+".join(marks[:4]), "+".join(marks[1:])]
+    made = Made(tmp_path, ["E003"], marks, genes=25, models={"promoter_cnn": sets}, epochs=2)
+    page = Page(build_report(tmp_path, tmp_path / "r.html", made.plan))
+    for name in sets:
+        assert f"E003 · {name}" in page.source
+
+
+def test_settings_are_shown_as_they_are_one_is_not_yes(tmp_path):
+    values = {"a": 1, "b": 0.0, "c": True, "d": False, "e": [1, 2], "f": None, "g": {"h": False}}
+    rows = digest(read_metrics(tmp_path, {"config": {"models": {"promoter_cnn": values}}}))
+    told = "a 1; b 0.0; c yes; d no; e 1, 2; f none; g h no"
+    assert ("promoter CNN settings", told) in rows

@@ -212,3 +212,13 @@ def test_the_order_of_keys_changes_nothing():
 
 def test_the_configuration_reference_is_current():
     assert (ROOT / "config/README.md").read_text() == reference(ROOT), "run `make docs`"
+
+
+def test_all_that_the_report_shows_is_among_the_results_and_every_study_among_what_it_shows():
+    plan = runs.build(example("demo"), ROOT)
+    shown, made = results.shown(plan), results.results(plan)
+    assert set(shown) <= set(made) and len(made) == len(set(made))
+    assert set(results.as_dict(plan)["studies"]) <= set(shown)
+    assert "results/mark_activity/summary.tsv" in shown and "results/tables/marks.tsv" in made
+    for part in ("history.tsv", "predictions.tsv", "baselines.tsv"):
+        assert sum(path.endswith(part) for path in shown) == len(plan.runs)
