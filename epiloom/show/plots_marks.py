@@ -29,7 +29,6 @@ from epiloom.show.canvas import (
     WIDTH,
     empty,
     fixed,
-    marks_name,
     model_name,
     plain,
     style,
@@ -78,7 +77,9 @@ def marks_figure(table: pd.DataFrame) -> Figure:
             for value in own.loc[(own["kind"] == "all") & (own["level"] == "all"), "value"]:
                 axis.axvline(value, zorder=1, **_REFERENCE)
             _mark_axis(axis, own.iloc[0], len(order))
-        axes[0].set_yticks(range(len(order)), [plain(marks_name(mark)) for mark in order])
+        axes[0].set_yticks(
+            range(len(order)), ["all marks" if "+" in m else plain(m) for m in order]
+        )
         axes[0].set_ylim(len(order) - 0.5, -0.5)
         handles = _handles(groups, table, cells)
         columns = min(len(handles), 4 if len(models) > 1 else 3)

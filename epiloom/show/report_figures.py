@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from epiloom.show.results import Results, Run, track_names
 PANELS = 24  # panels in one figure, so that a page can be printed and an image stays small
 ROWS = 22  # rows of the comparison in one figure
 TRACKS = 40  # rows of the quality figure
+TITLE = 30  # letters above a panel, of which four stand side by side
 MOST = 84  # panels of one model; of a larger grid only the best are drawn
 
 T = TypeVar("T")
@@ -120,11 +122,13 @@ def _features(path: Path, genes: int, unreadable: list[str]) -> np.ndarray | Non
     return None
 
 
-def _titles(keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
+def _titles(keys: Sequence[tuple[str, str]], tail: str = "") -> dict[tuple[str, str], str]:
     """(cell, marks) -> title of its panel; all marks by name where two sets are equally large."""
     short = {key: f"{key[0]} · {marks_name(key[1])}" for key in keys}
     count = Counter(short.values())
-    return {key: t if count[t] == 1 else " · ".join(key) for key, t in short.items()}
+    named = {key: f"{key[0]} · {key[1].replace('+', ' + ')}" for key in keys}
+    chosen = {key: short[key] if count[short[key]] == 1 else named[key] for key in keys}
+    return {key: textwrap.fill(title + tail, TITLE) for key, title in chosen.items()}
 
 
 def shown_keys(found: Results, rows: Sequence[Comparison]) -> dict[str, set[tuple[str, str, str]]]:
@@ -181,11 +185,10 @@ def curve_figures(
         loss = "cross-entropy" if tasks.get(model) == CLASSIFICATION else "mean squared error"
         for i, piece in enumerate(pieces):
             runs = [run for _, group in piece for run in group]
-            titles = _titles(list(dict.fromkeys((run.cell, run.marks) for run in runs)))
-            control = " · shuffled" if runs[0].shuffled else ""
+            tail = " · shuffled" if runs[0].shuffled else ""
+            titles = _titles(list(dict.fromkeys((run.cell, run.marks) for run in runs)), tail)
             histories = {
-                (titles[run.cell, run.marks] + control, run.fold): found.histories[run]
-                for run in runs
+                (titles[run.cell, run.marks], run.fold): found.histories[run] for run in runs
             }
             yield _headed(model, i, len(models) > 1) | _figure(
                 plots.learning_curves(histories, loss),

@@ -272,7 +272,7 @@ def test_the_figure_of_marks_has_a_panel_per_model_and_a_row_per_mark(table):
     figure = plots_marks.marks_figure(table)
     assert len(figure.axes) == 2
     labels = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
-    assert sorted(labels[:-1]) == sorted(MARKS) and labels[-1] == "4 marks"
+    assert sorted(labels[:-1]) == sorted(MARKS) and labels[-1] == "all marks"
     text = words(figure)
     for part in (
         "promoter CNN · 6 kb",

@@ -106,6 +106,10 @@ def test_a_tiny_run_ends_with_a_report_and_all_its_tables(finished):
     for word in ("promoter_cnn", "activity_6kb", "ridge_6kb", "pooled", "promoter_cnn_shuffled"):
         assert word in table
     assert "ridge_6kb_shuffled" not in table  # the control is of the model alone
+    marks = pd.read_csv(finished / "results/tables/marks.tsv", sep="\t")
+    assert set(marks["level"]) == {"all", "group", "cell"} and marks["published"].isna().all()
+    for name in ("tables/marks.png", "tables/second_marks.png", "mark_activity/summary.tsv"):
+        assert (finished / "results" / name).stat().st_size > 0
 
 
 def test_a_second_run_has_nothing_to_do(finished):
@@ -122,6 +126,7 @@ def test_one_deleted_result_rebuilds_only_what_depends_on_it(finished):
         "predict_model": 1,
         "evaluate_run": 1,
         "metrics_table": 1,
+        "mark_table": 1,
         "write_report": 1,
     }
     assert snakemake(finished, "--configfile", config).returncode == 0
