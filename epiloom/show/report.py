@@ -92,7 +92,7 @@ def _context(found: Results, partial: bool) -> dict[str, Any]:
         "cell_name": found.cell_name,
         "commands": tables.commands(found),
         "gaps": missing,
-        "expected": len(found.runs) + len(track_names(found)),
+        "expected": len(found.runs) + len(track_names(found)) + len(plan.get("studies") or []),
         "other_logs": others(logs, missing),
         "cost": tables.cost(found.benchmarks),
         "cost_figures": figures.cost_figures(found),
