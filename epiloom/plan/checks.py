@@ -33,10 +33,12 @@ def cells(config: dict, cells: dict, own: dict) -> Iterator[str]:
 
 def marks(config: dict, known_marks: dict, own: dict) -> Iterator[str]:
     known = {*known_marks, *(mark for _, mark in own)}
-    for mark in config["marks"]:
+    asked = [("marks", mark) for mark in config["marks"]]
+    asked += [("perturbation.marks", mark) for mark in config["perturbation"]["marks"]]
+    for key, mark in asked:
         if mark not in known:
             yield (
-                f"marks: '{mark}' is neither in config/marks.tsv nor in your tracks table"
+                f"{key}: '{mark}' is neither in config/marks.tsv nor in your tracks table"
                 f"{hint(mark, sorted(known))}; correct it or add its tracks to the table"
             )
 

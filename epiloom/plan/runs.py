@@ -91,6 +91,7 @@ def build(config: dict, root: str | Path, where: str = "config/config.yaml") -> 
         *checks.simulation(config),
     ]
     if not problems:
+        studies.narrow(config)
         active = {m for m, row in known_marks.items() if row["group"] == "active promoter"}
         for model, settings in config["models"].items():
             plan.runs.update(_runs(model, settings, config, plan.cards[model], active))

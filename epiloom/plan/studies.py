@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from epiloom.plan import contacts
-from epiloom.plan.config import hint
 
 if TYPE_CHECKING:
     from epiloom.plan.runs import Plan
@@ -24,6 +23,14 @@ class Perturbed(NamedTuple):
     @property
     def table(self) -> str:
         return f"results/{self.model}/perturbation/{self.cell}.{self.mark}.tsv.gz"
+
+
+def narrow(config: dict) -> None:
+    """Leave out what is asked of marks that are not chosen: `marks` narrows the studies too."""
+    block = config["perturbation"]
+    block["marks"] = {m: genes for m, genes in block["marks"].items() if m in config["marks"]}
+    if config["eqtl"]["mark"] not in config["marks"]:
+        config["eqtl"]["run"] = False
 
 
 def distal_models(plan: Plan) -> list[str]:
@@ -73,10 +80,6 @@ def check(plan: Plan) -> Iterator[str]:
     if marks and not models:
         yield "perturbation: needs a model with distal partners; add chromoformer to `models`"
     for mark in marks:
-        if mark not in plan.config["marks"]:
-            close = hint(mark, plan.config["marks"])
-            yield f"perturbation.marks: '{mark}' is not in `marks`{close}; add it there"
-            continue
         for model in models:
             known = {run for m, run in plan.runs if m == model}
             if not set(runs_of(plan, model, plan.config["cells"][0], mark)) <= known:

@@ -6,13 +6,14 @@ import itertools
 import json
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
-from epiloom.plan import results, runs
+from epiloom.plan import results, runs, studies
 from epiloom.plan.checks import MAIN_CHROMOSOMES
 from epiloom.plan.config import reference, resolve
 from epiloom.plan.errors import InputError
@@ -31,17 +32,36 @@ def problems(config: dict) -> str:
     return str(caught.value)
 
 
-def test_the_full_paper_grid_has_308_single_mark_jobs():
+def trained(plan) -> Counter[tuple[str, int]]:
+    """(model, number of marks) -> training runs."""
+    return Counter((model, len(s["marks"])) for (model, _), s in plan.runs.items())
+
+
+def test_the_full_paper_grid_has_the_job_counts_of_the_study():
     plan = runs.build(example("paper_epi_to_express"), ROOT)
-    assert len(plan.runs) == 11 * 7 * 4
+    assert trained(plan) == {
+        ("promoter_cnn", 1): 308,
+        ("chromoformer", 1): 308,
+        ("chromoformer", 2): 660,
+        ("chromoformer", 7): 44,
+    }
+    active = {"H3K4me3", "H3K9ac", "H3K27ac"}
+    assert all(set(s["marks"]) & active for s in plan.runs.values() if len(s["marks"]) == 2)
     assert len(plan.tracks) == 77
     assert "results/promoter_cnn" not in plan.files  # downloads only
     assert sum(s.key == "roadmap_reads" for s in plan.files.values()) == 77
 
 
-def test_one_cell_and_one_mark_leave_four_jobs():
-    plan = runs.build(example("paper_epi_to_express", cells=["E116"], marks=["H3K4me3"]), ROOT)
-    assert [run for _, run in plan.runs] == [f"E116.H3K4me3.fold{k}" for k in range(1, 5)]
+def test_one_cell_and_one_mark_leave_four_jobs_per_model_and_its_own_studies():
+    one = {"cells": ["E116"], "marks": ["H3K4me3"]}
+    plan = runs.build(example("paper_epi_to_express", **one), ROOT)
+    assert [each.mark for each in studies.perturbed(plan)] == ["H3K4me3"]
+    assert not plan.config["eqtl"]["run"] and "causal_eqtl" not in plan.inputs
+    wrong = example("paper_epi_to_express", perturbation={"marks": {"H3K27acc": "all"}})
+    assert "perturbation.marks: 'H3K27acc' is neither" in problems(wrong)
+    for model in ("promoter_cnn", "chromoformer"):
+        found = [run for name, run in plan.runs if name == model]
+        assert found == [f"E116.H3K4me3.fold{k}" for k in range(1, 5)]
 
 
 def test_mark_sets_are_expanded_without_repeats():

@@ -57,21 +57,22 @@ def test_the_paper_grid_is_planned_without_torch(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     counts = job_counts(done.stdout)
-    assert counts["train_model"] == counts["predict_model"] == counts["evaluate_run"] == 308
+    assert counts["train_model"] == counts["predict_model"] == counts["evaluate_run"] == 1320
     assert counts["sort_reads"] == counts["promoter_features"] == counts["bin_track"] == 77
-    assert counts["download_file"] == 77 + 5 and counts["metrics_table"] == 1
+    assert counts["partner_features"] == 77 and counts["perturbation"] == 33
+    assert counts["metrics_table"] == 2 and counts["eqtl_enrichment"] == 1
 
 
 @pytest.mark.parametrize(
-    ("name", "training", "tracks"), [("demo", 32, 6), ("one_cell", 4, 1), ("real", 72, 15)]
+    ("name", "runs", "tracks"), [("demo", 48, 6), ("one_cell", 4, 1), ("real", 72, 15)]
 )
-def test_every_example_is_planned(tmp_path, name, training, tracks):
+def test_every_example_is_planned(tmp_path, name, runs, tracks):
     if name == "real" and not SHARED.exists():
         pytest.skip("shared data not here")
     done = snakemake(tmp_path, "-n", "--configfile", f"config/examples/{name}.yaml")
     assert done.returncode == 0, done.stderr
     counts = job_counts(done.stdout)
-    assert counts["train_model"] == training and counts["bin_track"] == tracks
+    assert counts["evaluate_run"] == runs and counts["bin_track"] == tracks
 
 
 def test_a_bad_configuration_ends_with_its_problems_and_no_traceback(tmp_path):
