@@ -12,12 +12,15 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 import models
 from bench import Figure, paired
+from epiloom.data.ragged import Ragged
+from epiloom.learn.distal import SIZES, PartnerExamples
 from tests.models import chromoformer_full as full
 from tests.models import e003
 
@@ -44,6 +47,8 @@ def figures() -> Iterator[Figure]:
     yield Figure("Chromoformer: training, a gene / limit by matrix product", ours, limit, "ms")
     inference = [_infer_ours(net, many), _infer_full(weights, few)]
     yield Figure("Chromoformer: inference, a gene / full form", *_per_gene(inference, 3), "ms")
+    ours, slow = (seconds / OURS * 1e3 for seconds in paired(_loader(batch), ROUNDS))
+    yield Figure("Chromoformer: loader, a gene / with the full form's masks", ours, slow, "ms")
     memory = (_extra_memory("ours"), _extra_memory("full"))
     yield Figure("Chromoformer: extra memory, batch of 64 / full form of 8", *memory, "MB")
     shared, expanded = paired(_variants(net, batch), 3)
@@ -64,6 +69,36 @@ def _genes() -> dict[str, Tensor]:
 
 def _rows(batch: dict[str, Tensor], number: int) -> dict[str, Tensor]:
     return {key: tensor[:number] for key, tensor in batch.items()}
+
+
+def _loader(batch: dict[str, Tensor]) -> list[Step]:
+    """Making a batch of 64 genes from the store; and with the masks that the full form needs."""
+    number = len(batch["expression"])
+    has = batch["lengths"] > 0
+    slots = torch.where(has, has.flatten().cumsum(0).view(has.shape) - 1, -1).numpy()
+    lengths = batch["lengths"][has].numpy()
+    rng = np.random.default_rng(0)
+    bins = {size: int((-(-lengths // size)).sum()) for size in SIZES}
+    partners = {
+        size: Ragged(lengths, rng.random((count, len(MARKS)), np.float32), size)
+        for size, count in bins.items()
+    }
+    examples = PartnerExamples(
+        promoters={size: batch[f"promoter_{size}"].numpy() for size in SIZES},
+        partners=partners,
+        slots=slots,
+        scores=batch["scores"].numpy(),
+        expression=batch["expression"].numpy(),
+        labels=None,
+        gene_ids=[str(i) for i in range(number)],
+        chroms=np.full(number, "chr1"),
+    )
+
+    def ours() -> dict[str, Tensor]:
+        made = examples.batch(rng.permutation(number)[:OURS])
+        return {key: torch.from_numpy(array) for key, array in made.items()}
+
+    return [ours, lambda: full.prepare(ours())]
 
 
 def _networks() -> tuple[torch.nn.Module, dict[str, Tensor]]:
