@@ -61,7 +61,8 @@ __all__ = [
 
 # marker and colour together, so that predictors differ without colour as well
 PREDICTORS = {
-    "ridge": ("P", VERMILLION),
+    "ridge_6kb": ("P", VERMILLION),
+    "ridge_40kb": ("d", INK),
     "activity_1.5kb": ("s", SKY),
     "activity_3kb": ("D", GREEN),
     "activity_6kb": ("^", ORANGE),
@@ -186,8 +187,6 @@ def marker_of(predictor: str, model: str) -> tuple[str, str, float]:
         return "o", BLUE, 6.5
     if predictor.endswith("_shuffled"):
         return (*PREDICTORS["shuffled"], 5.0)
-    if predictor.startswith("ridge"):
-        return (*PREDICTORS["ridge"], 5.0)
     return (*PREDICTORS.get(predictor, ("*", INK)), 4.4)
 
 
@@ -245,7 +244,7 @@ def predictor_order(found: Sequence[str], model: str) -> list[str]:
             return -1, name
         if name.endswith("_shuffled"):
             return 99, name
-        return rank.get("ridge" if name.startswith("ridge") else name, 50), name
+        return rank.get(name, 50), name
 
     return sorted(found, key=place)
 

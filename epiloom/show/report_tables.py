@@ -37,7 +37,8 @@ def digest(found: Results) -> list[tuple[str, str]]:
         ("made", plan.get("date", "")),
     ]
     for name, settings in (config.get("models") or {}).items():
-        listed = [f"{key} {_short(value)}" for key, value in (settings or {}).items()]
+        told = {key: value for key, value in (settings or {}).items() if value is not None}
+        listed = [f"{key} {_short(value)}" for key, value in told.items()]
         rows.append((f"{model_name(name)} settings", "; ".join(listed)))
     return [(key, str(value)) for key, value in rows if value not in ("", None)]
 
@@ -49,7 +50,7 @@ def _short(value: Any) -> str:
         return ", ".join(str(item) for item in value)
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return "none" if value is None else str(value)
+    return str(value)
 
 
 def _count_runs(runs: Sequence[Run]) -> str:

@@ -384,5 +384,5 @@ def test_two_mark_sets_of_the_same_size_keep_panels_of_their_own(tmp_path):
 def test_settings_are_shown_as_they_are_one_is_not_yes(tmp_path):
     values = {"a": 1, "b": 0.0, "c": True, "d": False, "e": [1, 2], "f": None, "g": {"h": False}}
     rows = digest(read_metrics(tmp_path, {"config": {"models": {"promoter_cnn": values}}}))
-    told = "a 1; b 0.0; c yes; d no; e 1, 2; f none; g h no"
+    told = "a 1; b 0.0; c yes; d no; e 1, 2; g h no"  # None: as the recipe has it
     assert ("promoter CNN settings", told) in rows
