@@ -13,6 +13,7 @@ from epiloom.data.files import digest
 PACKAGES = (
     *("snakemake", "torch", "lightning-fabric", "numpy", "pandas", "scipy", "scikit-learn"),
     *("pyBigWig", "pyfaidx", "pybedtools", "pysam", "deeptools", "matplotlib"),
+    *("openpyxl", "pyliftover"),
 )
 HASHED_BYTES = 2_000_000_000  # larger files are named with their size only
 
