@@ -9,7 +9,7 @@ from epiloom.plan.errors import InputError
 
 @dataclass(frozen=True)
 class Geometry:
-    """A window of `seq_bp` bases, cut into bins, of which `crop_bins` at each end are not predicted.
+    """A window of `seq_bp` bases in bins, of which `crop_bins` at each end are not predicted.
 
     Epiformer: 98,304 bp, 128 bp, 64 bins, so 640 predicted bins (81,920 bp).
     """
