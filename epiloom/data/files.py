@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 
 @contextlib.contextmanager
@@ -42,3 +44,10 @@ def digest(path: str | Path, algorithm: str = "md5") -> str:
     """Hexadecimal checksum of a file (`md5` or `sha256`), read in blocks."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+def open_bytes(path: str | Path) -> BinaryIO:
+    """The bytes of a plain or gzip file, unpacked; its content tells which, not its name."""
+    with open(path, "rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    return gzip.open(path, "rb") if packed else open(path, "rb")

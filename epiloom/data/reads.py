@@ -21,7 +21,7 @@ import pandas as pd
 import pyBigWig
 
 from epiloom.data.bam import bam_to_bigwig
-from epiloom.data.files import atomic
+from epiloom.data.files import atomic, open_bytes
 from epiloom.data.genome import Genome, check_chromosomes
 from epiloom.plan.errors import InputError
 
@@ -116,20 +116,13 @@ class _Spill:
         self.counts[chrom] = self.counts.get(chrom, 0) + len(starts)
 
 
-def _open(path: Path):
-    """The bytes of a plain or gzip file; the name is not trusted."""
-    with path.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-    return gzip.open(path, "rb") if packed else path.open("rb")
-
-
 def _chunks(path: Path, with_strand: bool) -> Iterator[pd.DataFrame]:
     """Chunks of lines: chrom (category), start, end (int64), strand if asked for."""
     again = "download it again"
     try:
         skip = _check_first_lines(path, 6 if with_strand else 3)
         with (
-            _open(path) as file,
+            open_bytes(path) as file,
             pd.read_csv(
                 file,
                 sep="\t",
@@ -165,7 +158,7 @@ def _chunks(path: Path, with_strand: bool) -> Iterator[pd.DataFrame]:
 
 def _check_first_lines(path: Path, columns: int) -> int:
     """Number of header lines to skip; the first line of data must have enough columns."""
-    with _open(path) as file:
+    with open_bytes(path) as file:
         for skip in range(1000):
             line = file.readline(100_000)
             if not line:

@@ -198,7 +198,7 @@ def bin_bigwig(
     if overflow not in OVERFLOW:
         raise InputError(path, f"overflow: {overflow!r}; choose one of {', '.join(OVERFLOW)}")
     bins = sorted({int(b) for b in bins})
-    block = _block_length(bins, path)
+    block = block_length(bins, path)
     values = out or {b: np.empty(genome.total(b), np.float16) for b in bins}
     for b in bins:
         values[b][:] = 0 if missing == "zero" else np.nan
@@ -207,9 +207,9 @@ def bin_bigwig(
     with open_bigwig(path, genome) as file:
         # Made once: fresh pages for every block would cost a third of the time.
         base, gap, count = np.empty(block), np.empty(block, bool), np.empty(block, np.float32)
-        for chrom, start, data in _blocks(file, genome, block):
+        for chrom, start, data in blocks(file, genome, block):
             n = len(data)
-            sums, covered, n_covered = _sums(data, bins, base[:n], gap[:n], count[:n])
+            sums, covered, n_covered = bin_sums(data, bins, base[:n], gap[:n], count[:n])
             covered_bases += n_covered
             for b in bins:
                 widths = np.full(len(sums[b]), b, np.float64)
@@ -217,7 +217,7 @@ def bin_bigwig(
                 means = mean(sums[b], covered.get(b, widths), widths, missing, min_covered)
                 first = genome.offsets(b)[genome.index(chrom)] + start // b
                 target = values[b][first : first + len(means)]
-                clipped[b] += _to_half(means, target)
+                clipped[b] += to_half(means, target)
     if covered_bases == 0:
         raise InputError(
             path, f"holds no value on the chromosomes of {genome.assembly}; give another track"
@@ -227,7 +227,7 @@ def bin_bigwig(
     return Binned(values, clipped, covered_bases / sum(genome.lengths))
 
 
-def _block_length(bins: Sequence[int], path: str | Path) -> int:
+def block_length(bins: Sequence[int], path: str | Path) -> int:
     """About 0.25 Mb, and a multiple of every bin size, so that no bin lies across two blocks."""
     if not bins or bins[0] < 1:
         raise InputError(path, f"bin sizes {list(bins)}; give one or more, each at least 1")
@@ -241,7 +241,7 @@ def _block_length(bins: Sequence[int], path: str | Path) -> int:
     return max(BLOCK_BP // common, 1) * common
 
 
-def _blocks(file, genome: Genome, block: int) -> Iterator[tuple[str, int, np.ndarray]]:
+def blocks(file, genome: Genome, block: int) -> Iterator[tuple[str, int, np.ndarray]]:
     """(chromosome, start, float32 values per base with NaN) of every block that has a value."""
     there = file.chroms()
     for chrom, length in zip(genome.chromosomes, genome.lengths, strict=True):
@@ -259,7 +259,7 @@ def _blocks(file, genome: Genome, block: int) -> Iterator[tuple[str, int, np.nda
                 yield chrom, start, data
 
 
-def _sums(
+def bin_sums(
     data: np.ndarray,
     bins: Sequence[int],
     base: np.ndarray,
@@ -299,7 +299,7 @@ def _fold(values: np.ndarray, k: int) -> np.ndarray:
     return np.append(whole, values[n * k :].sum(dtype=values.dtype)) if rest else whole
 
 
-def _to_half(means: np.ndarray, target: np.ndarray) -> int:
+def to_half(means: np.ndarray, target: np.ndarray) -> int:
     """Store float64 means as float16; returns how many had to be clipped."""
     over = int(np.count_nonzero(np.abs(means) > HALF_MAX))
     target[:] = np.clip(means, -HALF_MAX, HALF_MAX) if over else means
@@ -320,7 +320,7 @@ def bin_reads(
     for i, chrom in enumerate(genome.chromosomes):
         for b in bins:
             first, last = genome.offsets(b)[i : i + 2]
-            clipped[b] += _to_half(reads.chrom_bins(chrom, b), values[b][first:last])
+            clipped[b] += to_half(reads.chrom_bins(chrom, b), values[b][first:last])
     return Binned(values, clipped, 1.0)
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +23,7 @@ from epiloom.data.files import atomic
 from epiloom.data.genome import OUTSIDE, Genome
 from epiloom.data.reads import Reads
 from epiloom.data.signal import bin_bigwig, bin_reads, check_policy
+from epiloom.data.vectors import claim
 from epiloom.plan.errors import InputError
 from epiloom.plan.runs import DATA_VERSION
 
@@ -96,7 +96,7 @@ def write_track(
         for b in sorted(set(bins)):
             tmp = stack.enter_context(atomic(folder / f"bins{b}" / f"{track}.npy"))
             out[b] = np.lib.format.open_memmap(tmp, "w+", np.float16, (genome.total(b),))
-            _claim(tmp)
+            claim(tmp)
         if isinstance(source, Reads):
             binned = bin_reads(source, genome, bins, out=out)
             name, size = source.about["source"], source.about["size"]
@@ -122,12 +122,6 @@ def write_track(
     with atomic(folder / "tracks" / f"{track}.json") as tmp:
         tmp.write_text(json.dumps(about, indent=1) + "\n")
     return about
-
-
-def _claim(path: Path) -> None:
-    """Take a mapped file's space now: a full disk is then an error, not a crash (SIGBUS)."""
-    with path.open("r+b") as file:
-        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def write_mask(folder: str | Path, flags: np.ndarray, bin_bp: int) -> None:

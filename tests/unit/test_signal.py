@@ -117,7 +117,7 @@ def test_sums_are_exact_to_nine_digits_and_covered_bases_exactly(seed, bins):
     data = rng.normal(size=int(rng.integers(1, 4000))).astype(np.float32) * 1000
     data[rng.random(len(data)) < rng.choice([0, 0.3, 0.9])] = np.nan
     room = [np.empty(len(data), kind) for kind in (np.float64, bool, np.float32)]
-    sums, covered, n = signal._sums(data, sorted(bins), *room)
+    sums, covered, n = signal.bin_sums(data, sorted(bins), *room)
     for b in bins:
         parts = [data[k : k + b].astype(np.float64) for k in range(0, len(data), b)]
         scale = [np.nansum(np.abs(p)) for p in parts]
