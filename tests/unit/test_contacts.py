@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 
 from epiloom.data.contacts import GENE_TABLE, GenePartners, Pairs, read_contacts
 from epiloom.data.genome import Genome
@@ -257,12 +256,9 @@ def distal(monkeypatch):
 
 
 def config(**changes) -> dict:
-    demo = yaml.safe_load((ROOT / "config/examples/demo.yaml").read_text())
-    return (
-        demo
-        | {"simulate": None, "folds": {"f": {"validation": ["chr1"], "test": ["chr2"]}}}
-        | changes
-    )
+    folds = {"f": {"validation": ["chr1"], "test": ["chr2"]}}
+    models = {"models": {"promoter_cnn": {}}}
+    return {"cells": ["E003", "E116"], "marks": ["H3K4me3"], "folds": folds} | models | changes
 
 
 def test_a_model_without_partners_needs_no_contacts():
