@@ -16,6 +16,7 @@ import numpy as np
 
 from epiloom.data.genome import Genome
 from epiloom.data.geometry import Geometry
+from epiloom.data.sequence import reverse_complement
 from epiloom.learn.region_windows import (
     CENTRED,
     Region,
@@ -31,7 +32,6 @@ log = logging.getLogger("epiloom")
 
 Predict = Callable[[np.ndarray, np.ndarray], np.ndarray]  # [n, L], [n, L] -> [n, T, B]
 EVERY = 10.0  # seconds between lines of the log
-_COMPLEMENT = np.array([3, 2, 1, 0, *range(4, 256)], np.uint8)  # A,C,G,T = 0..3, other 4
 
 
 class Reader(Protocol):
@@ -51,11 +51,6 @@ class Block:
     chrom: str
     first: int
     values: np.ndarray
-
-
-def reverse_complement(bases: np.ndarray) -> np.ndarray:
-    """The other strand of uint8 [..., L]."""
-    return _COMPLEMENT[bases[..., ::-1]]
 
 
 def both_strands(predict: Predict) -> Predict:

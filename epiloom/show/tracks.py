@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from epiloom.data.files import atomic
 from epiloom.plan.errors import InputError
 
 BLOCK = 500_000  # intervals handed to pyBigWig at once; bounds the memory of a whole-genome file
+_NOTHING = "values: every bin is missing, and a bigWig needs at least one value"
 
 
 def write_bins(path: str | Path, genome: Any, bin_bp: int, values: np.ndarray) -> int:
@@ -32,22 +35,59 @@ def write_bins(path: str | Path, genome: Any, bin_bp: int, values: np.ndarray) -
     """
     counts = [-(-int(length) // bin_bp) for length in genome.lengths]
     _check(path, genome, bin_bp, values, sum(counts))
-    written = 0
+    with open_bins(path, genome, bin_bp) as writer:
+        first = 0
+        for chrom, count in zip(genome.chromosomes, counts, strict=True):
+            writer.add(chrom, 0, values[first : first + count])
+            first += count
+    return writer.written
+
+
+@contextlib.contextmanager
+def open_bins(path: str | Path, genome: Any, bin_bp: int) -> Iterator[BinWriter]:
+    """A bigWig to add bins to, piece by piece in the order of the genome; see `write_bins`.
+
+    It appears whole when the block ends, or not at all if the block fails.
+
+    Raises:
+        InputError: no value was added.
+    """
     with atomic(path) as tmp:
         bigwig = pyBigWig.open(str(tmp), "w")
         try:
-            lengths = (int(length) for length in genome.lengths)
-            bigwig.addHeader(list(zip(genome.chromosomes, lengths, strict=True)))
-            first = 0
-            for chrom, length, count in zip(
-                genome.chromosomes, genome.lengths, counts, strict=True
-            ):
-                part = np.asarray(values[first : first + count], dtype=np.float32)
-                first += count
-                written += _add_chromosome(bigwig, chrom, int(length), bin_bp, part)
+            writer = BinWriter(path, genome, bin_bp, bigwig)
+            yield writer
         finally:
             bigwig.close()
-    return written
+        if not writer.written:
+            raise InputError(path, _NOTHING)
+
+
+class BinWriter:
+    """Adds bins to an open bigWig (see `open_bins`); `written` counts its intervals."""
+
+    def __init__(self, path: str | Path, genome: Any, bin_bp: int, bigwig: Any):
+        self.path, self.bin_bp, self.bigwig, self.written = path, bin_bp, bigwig, 0
+        self.lengths = {
+            chrom: int(length)
+            for chrom, length in zip(genome.chromosomes, genome.lengths, strict=True)
+        }
+        bigwig.addHeader(list(self.lengths.items()))
+
+    def add(self, chrom: str, first: int, values: np.ndarray) -> None:
+        """Append the bins `first`, `first` + 1, ... of a chromosome; NaN bins get no value.
+
+        Raises:
+            InputError: infinite values.
+        """
+        part = np.asarray(values, dtype=np.float32)
+        if np.isinf(part).any():
+            where = first + int(np.flatnonzero(np.isinf(part))[0])
+            raise InputError(
+                self.path, f"{chrom}: bin {where} is infinite; use NaN for bins without a value"
+            )
+        length = self.lengths[chrom]
+        self.written += _add_bins(self.bigwig, chrom, length, self.bin_bp, first, part)
 
 
 def _check(path: str | Path, genome: Any, bin_bp: int, values: np.ndarray, expected: int) -> None:
@@ -61,12 +101,14 @@ def _check(path: str | Path, genome: Any, bin_bp: int, values: np.ndarray, expec
         where = int(np.flatnonzero(np.isinf(values))[0])
         problems.append(f"values: bin {where} is infinite; use NaN for bins without a value")
     elif np.isnan(values).all():
-        problems.append("values: every bin is missing, and a bigWig needs at least one value")
+        problems.append(_NOTHING)
     if problems:
         raise InputError(path, problems)
 
 
-def _add_chromosome(bigwig: Any, chrom: str, length: int, bin_bp: int, part: np.ndarray) -> int:
+def _add_bins(
+    bigwig: Any, chrom: str, length: int, bin_bp: int, first: int, part: np.ndarray
+) -> int:
     """Merge equal neighbours into intervals [start, end) and add them."""
     if not len(part):
         return 0
@@ -75,8 +117,8 @@ def _add_chromosome(bigwig: Any, chrom: str, length: int, bin_bp: int, part: np.
     ends = np.concatenate([starts[1:], [len(part)]])
     keep = ~np.isnan(part[starts])
     heights = part[starts][keep].astype(np.float64)
-    starts = starts[keep].astype(np.int64) * bin_bp
-    ends = np.minimum(ends[keep].astype(np.int64) * bin_bp, length)
+    starts = (first + starts[keep].astype(np.int64)) * bin_bp
+    ends = np.minimum((first + ends[keep].astype(np.int64)) * bin_bp, length)
     for at in range(0, len(starts), BLOCK):
         block = slice(at, at + BLOCK)
         bigwig.addEntries(

@@ -96,3 +96,47 @@ def test_what_cannot_be_written_is_refused_and_leaves_no_file(tmp_path, bad, say
         write_bins(path, GENOME, BIN, bad)
     assert str(path) in str(error.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_pieces_in_order_make_the_same_track_as_the_whole(tmp_path):
+    written = values()
+    write_bins(tmp_path / "a.bw", GENOME, BIN, written)
+    with tracks.open_bins(tmp_path / "b.bw", GENOME, BIN) as writer:
+        for chrom, first, start, stop in [
+            ("chr1", 0, 0, 4),
+            ("chr1", 4, 4, 5),
+            ("chr1", 5, 5, 11),
+            ("chr2", 0, 11, 16),
+            ("chrM", 0, 16, 17),
+        ]:
+            writer.add(chrom, first, written[start:stop])
+    np.testing.assert_array_equal(read_back(tmp_path / "a.bw"), read_back(tmp_path / "b.bw"))
+
+
+def test_pieces_may_leave_gaps(tmp_path):
+    with tracks.open_bins(tmp_path / "x.bw", GENOME, BIN) as writer:
+        writer.add("chr1", 9, np.array([1.0, 2.0]))
+        writer.add("chrM", 0, np.array([3.0]))
+    with pyBigWig.open(str(tmp_path / "x.bw")) as bigwig:
+        assert bigwig.intervals("chr1") == ((900, 1000, 1.0), (1000, 1010, 2.0))
+        assert bigwig.intervals("chr2") is None
+
+
+def test_a_track_in_pieces_that_fails_or_stays_empty_leaves_no_file(tmp_path):
+    with (
+        pytest.raises(KeyboardInterrupt),
+        tracks.open_bins(tmp_path / "x.bw", GENOME, BIN) as writer,
+    ):
+        writer.add("chr1", 0, np.ones(3))
+        raise KeyboardInterrupt
+    with (
+        pytest.raises(InputError, match="chr1: bin 5 is infinite"),
+        tracks.open_bins(tmp_path / "x.bw", GENOME, BIN) as writer,
+    ):
+        writer.add("chr1", 4, np.array([1.0, np.inf]))
+    with (
+        pytest.raises(InputError, match="at least one value"),
+        tracks.open_bins(tmp_path / "x.bw", GENOME, BIN) as writer,
+    ):
+        writer.add("chr1", 4, np.array([np.nan]))
+    assert list(tmp_path.iterdir()) == []
