@@ -36,7 +36,12 @@ def original_weights(golden: dict) -> dict[str, np.ndarray]:
     weights = {}
     for number, name in enumerate(sorted(shapes)):
         values = uniform(golden["seed"], number, shapes[name])
-        if len(shapes[name]) >= 2:
+        if name.endswith("num_batches_tracked"):
+            weights[name] = np.zeros(shapes[name], np.int64)
+            continue
+        if name.endswith("running_var"):
+            values = 1 + 0.5 * np.abs(values)
+        elif len(shapes[name]) >= 2:
             values = values / np.sqrt(np.prod(shapes[name][1:]))
         elif name.endswith(("weight", "alpha")):
             values = 1 + 0.1 * values
@@ -67,6 +72,26 @@ def chromoformer(golden: dict, path: Path) -> np.ndarray:
         return net(*(batch[key] for key in spec.inputs)).numpy()
 
 
+def epiformer(golden: dict, path: Path | None = None) -> np.ndarray:
+    """Our coverage for authors' weights of any size, on two random windows."""
+    given = golden["settings"]
+    param = {"seq_len": given["seq_len"], "crop_size": given["crop"]}
+    param["if_cons"] = given.get("conservation", True)
+    spec = models.load("epiformer")
+    state_dict = original_weights(golden)
+    settings, state = spec.import_published({"state_dict": state_dict, "param": param})
+    net = spec.build(settings).eval()
+    net.load_state_dict(state)
+    rng = np.random.RandomState(golden["seed"] + 77)
+    codes = torch.from_numpy(rng.randint(0, 5, size=(2, given["seq_len"])))
+    x = net.encode(codes)
+    if param["if_cons"]:  # three decimals, finer than the stored bytes
+        conservation = np.round(rng.uniform(0, 1, size=tuple(codes.shape)), 3)
+        x = x * torch.from_numpy(np.exp(conservation))[:, None].float()
+    with torch.no_grad():
+        return spec.output(net.logits(x)).numpy()
+
+
 def promoter_cnn(golden: dict, path: Path | None = None) -> np.ndarray:
     """Our output for Keras weights of any size (kernels (width, in, out), dense (in, out))."""
     weights: dict = {}
@@ -89,6 +114,7 @@ def promoter_cnn(golden: dict, path: Path | None = None) -> np.ndarray:
 
 MODELS: dict[str, Callable[[dict, Path], np.ndarray]] = {
     "chromoformer": chromoformer,
+    "epiformer": epiformer,
     "promoter_cnn": promoter_cnn,
 }
 
