@@ -48,7 +48,7 @@ def test_counts_of_the_human_genome_are_those_measured(human, shared, stride, al
 def untouched(genome, stride, bed):
     """Windows that share no base with a region, by comparing each with all of its chromosome."""
     regions = {chrom: [] for chrom in genome.chromosomes}
-    for line in gzip.open(bed, "rt"):
+    for line in gzip.decompress(bed.read_bytes()).decode().splitlines():
         chrom, start, end = line.split()[:3]
         regions.get(chrom, []).append((int(start), int(end)))
     return [
