@@ -31,6 +31,7 @@ import numpy as np
 import pandas as pd
 
 from epiloom.learn.sequence_features import GcConservation, Kmers
+from epiloom.learn.track_metrics import OF_OTHERS
 from epiloom.learn.track_sums import LEVELS, LOG, Grid, codes, windows_of
 from epiloom.plan.errors import InputError
 
@@ -106,7 +107,7 @@ def fit(
         found[name] = Ridge.fit(data, inputs, seed, max_bins)
         log.info("%s: penalties %s", name, np.unique(found[name].penalties))
     if len(data.tracks) > 1:
-        found["other_cells"] = OtherCells(data, means)
+        found[OF_OTHERS] = OtherCells(data, means)
     return found
 
 

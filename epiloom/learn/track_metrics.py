@@ -6,7 +6,9 @@ knows which cell type a bin is active in. Of the bins where any track exceeds it
 elsewhere the tracks agree, and what little they differ is noise of the measurement. There each
 track, measured and predicted, is set to mean 0 and variance 1 over these bins, and each bin's
 Pearson correlation over the tracks is taken. Without that, a track that is deeper or has a wider
-range than others would agree with its prediction in every bin, whatever the bin.
+range than others would agree with its prediction in every bin, whatever the bin. A predictor that
+knows the place but not the cell has 0. The mean of the other cells has no cell_r: it is lowest
+where the track itself is highest, so its r is near -1 by construction.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ COLUMNS += ("spearman", "deviance_explained", "r2", "mse", "window_r", "windows_
 COLUMNS += ("auroc", "auprc", "cell_r", "cell_r_median")
 ACROSS = "across"  # stands for the track in the row of cell_r
 QUANTILE = 0.99  # of a track, above which a bin is one of its peaks
+OF_OTHERS = "other_cells"  # the predictor without cell_r
 VARIABLE = 0.2  # share of the peaks' bins where cell_r is taken
 MIN_TRACKS = 3
 MIN_VARIABLE = 10  # bins
@@ -57,7 +60,8 @@ def metrics_rows(
         seed: of the intervals.
 
     The row of track "across" holds cell_r (mean over bins), its median, and the number of bins. It
-    is there for predictors of at least three tracks.
+    is there for predictors of at least three tracks. Test chromosomes of all folds are scored
+    together by giving them as one part, with vectors from `joined`.
     """
     rows = []
     model = next(iter(predictions.values()), {})
@@ -169,7 +173,7 @@ def _across(grid, windows, truths, predictions) -> dict[str, dict[str, Any]]:
     bins = variable_bins(grid, windows, truth, [model[track] for track in tracks])
     found = {}
     for predictor, vectors in predictions.items():
-        if any(track not in vectors for track in tracks):
+        if predictor == OF_OTHERS or any(track not in vectors for track in tracks):
             continue
         r = cell_r(
             np.stack([vector[bins] for vector in truth]),

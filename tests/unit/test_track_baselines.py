@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyBigWig
+import pysam
 import pytest
 from scipy import stats
 from sklearn.linear_model import Ridge as PlainRidge
@@ -15,9 +18,11 @@ from epiloom.data.genome import Genome
 from epiloom.learn import track_baselines
 from epiloom.learn.sequence_features import GcConservation, Kmers, canonical
 from epiloom.learn.track_baselines import Data, Mean, Profile, Ridge, centred, fit, vectors
+from epiloom.learn.track_metrics import metrics_rows
 from epiloom.learn.track_sums import Grid
 from epiloom.plan.errors import InputError
 
+DNASE = Path(__file__).resolve().parents[3] / "shared" / "data" / "hg38_dnase_windows"
 CHROMS = ("chr1", "chr2", "chr3", "chr4")
 GENOME = Genome("toy", CHROMS, (128 * 5000 + 70, 128 * 3000, 128 * 1000 + 1, 128 * 6000))
 GRID = Grid(GENOME, 128)
@@ -297,3 +302,36 @@ def test_vectors_fill_a_given_array():
     found = vectors(Mean(GRID, np.array([1.0, 2.0])), GRID, ["chr2"], 2, out)
     assert found is out and np.isnan(out[:, 0]).all()
     assert (out[:, GRID.span("chr2")] == [[1], [2]]).all()
+
+
+# ---- real data -----------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not DNASE.exists(), reason="real DNase windows are not here")
+def test_on_real_dnase_the_baselines_rank_as_expected():
+    table = pd.read_csv(DNASE / "windows.tsv", sep="\t")
+    grid = Grid(Genome("windows", table["contig"], table["length"]), 128)
+    codes = np.full(256, 4, np.uint8)
+    codes[list(b"ACGTacgt")] = [0, 1, 2, 3] * 2
+    with pysam.FastxFile(str(DNASE / "genome.fa.gz")) as file:
+        letters = {record.name: record.sequence.encode() for record in file}
+    bases = codes[np.frombuffer(b"".join(letters[c] for c in table["contig"]), np.uint8)]
+    tracks = {}
+    for path in sorted((DNASE / "signal").glob("*.bw")):
+        with pyBigWig.open(str(path)) as file:
+            values = [file.values(c, 0, 131072, numpy=True) for c in table["contig"]]
+        tracks[path.name] = np.concatenate(values).reshape(-1, 128).mean(axis=1).astype(np.float16)
+    windows = table.set_axis([*table.columns[:5], "start", "end", "split"], axis=1)
+    windows = windows[["contig", "start", "end", "split"]].rename(columns={"contig": "chrom"})
+    train, valid, test = (
+        tuple(windows.loc[windows["split"] == s, "chrom"]) for s in ("train", "valid", "test")
+    )
+    fitted = fit(Data(grid, tracks, train, valid, bases), windows)
+    rows = {name: vectors(baseline, grid, test, 10) for name, baseline in fitted.items()}
+    found = {name: dict(zip(tracks, row, strict=True)) for name, row in rows.items()}
+    scores = metrics_rows(grid, {"test": test}, tracks, found, {}, windows=windows)
+    assert (scores.loc[scores["track"] != "across", "n"] == 5120).all()
+    r = scores.groupby("predictor")["r"].mean()
+    assert np.isnan(r["mean"]) and abs(r["profile"]) < 0.05
+    assert 0.15 < r["gc"] < r["kmer_ridge"] < r["other_cells"]
+    assert r["kmer_ridge"] > 0.3 and r["other_cells"] > 0.55

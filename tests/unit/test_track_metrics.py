@@ -308,12 +308,12 @@ def test_rows_per_part_track_and_predictor_on_the_bins_of_the_model():
         GRID,
         {"validation": ["chr1"], "test": ["chr2", "chr3"]},
         truths,
-        {"m": model, "mean": mean, "some": some},
+        {"m": model, "mean": mean, "some": some, "other_cells": mean},
         {"model": "m", "fold": "a"},
         peaks={"t1": (np.nan_to_num(truths["t1"]) > 5).astype(np.uint8)},
     )
     assert list(rows.columns) == list(track_metrics.COLUMNS)
-    assert len(rows) == 2 * (3 + 3 + 1 + 2)
+    assert len(rows) == 2 * (3 + 3 + 1 + 3 + 2)
     assert rows.set_index(["part", "track", "predictor"]).index.is_unique
     at = rows.set_index(["part", "track", "predictor"])
     for part, chroms in (("validation", ["chr1"]), ("test", ["chr2"])):
@@ -323,7 +323,7 @@ def test_rows_per_part_track_and_predictor_on_the_bins_of_the_model():
         keep &= ~np.isnan(truths["t1"]) & ~np.isnan(model["t1"])
         assert at.loc[(part, "t1", "m"), "n"] == at.loc[(part, "t1", "mean"), "n"] == keep.sum()
         assert at.loc[(part, "t1", "m"), "auroc"] > 0.95
-    assert at["auroc"].notna().sum() == 4
+    assert at["auroc"].notna().sum() == 6
     across = rows[rows["track"] == "across"]
     assert set(across["predictor"]) == {"m", "mean"}
     assert (across.loc[across["predictor"] == "m", "cell_r"] > 0.5).all()
