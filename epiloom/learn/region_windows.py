@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from epiloom.data.bed import parse_region, read_bed
 from epiloom.data.genome import Genome
 from epiloom.data.geometry import Geometry
 from epiloom.plan.errors import InputError
@@ -46,6 +48,28 @@ class Tiling:
 
 
 CENTRED = Tiling()
+
+
+def read_regions(given: Iterable[str], genome: Genome) -> list[Region]:
+    """Regions of texts ("chr1:100-200", "chr1") and BED files (plain or gzip), one after the other.
+
+    Raises:
+        InputError: what is wrong with any of them.
+    """
+    found: list[Region] = []
+    problems = []
+    for text in map(str, given):
+        try:
+            if text.endswith((".bed", ".bed.gz", ".narrowPeak", ".gz")) or Path(text).is_file():
+                table = read_bed(text, genome)[["chrom", "start", "end"]]
+                found += table.itertuples(index=False, name=None)
+            else:
+                found.append(parse_region(text, genome))
+        except InputError as err:
+            problems += [f"{err.where}: {problem}" for problem in err.problems]
+    if problems:
+        raise InputError("regions", problems)
+    return found
 
 
 def wanted(regions: Iterable[Region] | None, genome: Genome, bin_bp: int) -> dict[str, list]:

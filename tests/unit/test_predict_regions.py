@@ -17,7 +17,14 @@ from epiloom.data.genome import Genome
 from epiloom.data.geometry import Geometry
 from epiloom.learn import predict_regions as module
 from epiloom.learn.predict_regions import both_strands, predict_regions, reverse_complement
-from epiloom.learn.region_windows import CENTRED, Tiling, edge_weights, wanted, windows
+from epiloom.learn.region_windows import (
+    CENTRED,
+    Tiling,
+    edge_weights,
+    read_regions,
+    wanted,
+    windows,
+)
 from epiloom.plan.errors import InputError
 
 GENOME = Genome("toy", ("chr1", "chr2", "chrM"), (5_003, 2_048, 37))
@@ -258,6 +265,35 @@ def test_all_faulty_regions_are_named_at_once():
         assert said in str(error.value)
     with pytest.raises(InputError, match="give at least one"):
         predict_regions(toy, Made(), [], GENOME, WINDOW)
+
+
+def test_regions_come_as_texts_with_commas_and_spaces_as_chromosomes_and_from_bed(tmp_path):
+    (tmp_path / "x.bed").write_text("chr2\t5\t9\nchr1\t0\t16\n")
+    given = ["chr1:1,000-2,000", " chr1 : 10 - 20 ", "chrM", str(tmp_path / "x.bed")]
+    found = [("chr1", 1000, 2000), ("chr1", 10, 20), ("chrM", 0, 37), ("chr2", 5, 9)]
+    found.append(("chr1", 0, 16))
+    assert read_regions(given, GENOME) == found
+    assert wanted(found, GENOME, 16) == {
+        "chr1": [(0, 2), (62, 125)],
+        "chr2": [(0, 1)],
+        "chrM": [(0, 3)],
+    }
+
+
+def test_all_that_is_wrong_with_the_regions_given_is_told_at_once(tmp_path):
+    (tmp_path / "x.bed").write_text("chr2\t9\t9\nchr2\t0\t9000\n")
+    given = ["chr1:20-20", "chr1:30-20", "chr9:1-2", "chr2:0-2,049", "chr1:a-b", "chr1:1-2"]
+    with pytest.raises(InputError) as error:
+        read_regions([*given, str(tmp_path / "x.bed"), "absent.bed"], GENOME)
+    assert len(error.value.problems) == 8
+    for said in (
+        "'chr1:20-20'",
+        "chr9 is not",
+        "beyond the end of chr2",
+        "x.bed: line 1",
+        "no such",
+    ):
+        assert said in str(error.value)
 
 
 @pytest.mark.parametrize("overlap", [-1, 24])
