@@ -46,7 +46,8 @@ def quantize(values: np.ndarray, where: object, chrom: str, start: int) -> np.nd
             f"{len(bad)} values outside 0..1 near {chrom}:{start}, the first is "
             f"{values[bad[0]]:.6g} at {start + bad[0]}; give phastCons (phyloP is another score)",
         )
-    scaled = np.nan_to_num(values.astype(np.float64) * 255, nan=0.0)
+    scaled = values.astype(np.float64) * 255
+    scaled[np.isnan(values)] = 0
     return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
 
 

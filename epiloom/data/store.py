@@ -5,7 +5,14 @@
     tracks/{track}.json     source, missing policy, statistics per bin size, data version
     mask/{B}.npy            uint8 [genome.total(B)], 1 gap, 2 blacklist
 
-Values are raw bin means; transforms are applied when they are loaded. A window is a slice, so no
+and for models of DNA, each with a JSON file that tells of it (read by window_reader.py):
+
+    sequence/bases.npy              uint8 [genome.total(1)], sequence.py
+    conservation/{name}.npy         uint8 [genome.total(1)], conservation.py
+    targets{B}/{identifier}.npy     float16 [genome.total(B)], targets.py; values are final
+    peaks{B}/{identifier}.npy       uint8 [genome.total(B)], peaks.py (without JSON)
+
+Values of bins{B} are raw means; transforms are applied when they are loaded. A window is a slice, so no
 window is ever written out.
 """
 

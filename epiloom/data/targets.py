@@ -186,12 +186,12 @@ class StoredTargets(Targets):
         base = Path(folder) / f"targets{bin_bp}"
         self.about = [read_about(base / f"{name}.json", genome) for name in identifiers]
         total = genome.total(bin_bp)
-        self._vectors = [open_vector(base / f"{n}.npy", np.float16, total) for n in identifiers]
+        self.vectors = [open_vector(base / f"{n}.npy", np.float16, total) for n in identifiers]
         self._first = dict(zip(genome.chromosomes, genome.offsets(bin_bp).tolist(), strict=False))
 
     def read(self, track: int, chrom: str, first: int, last: int) -> np.ndarray:
         at = self._first[chrom]
-        return self._vectors[track][at + first : at + last]
+        return self.vectors[track][at + first : at + last]
 
 
 class StreamedTargets(Targets):
@@ -219,12 +219,15 @@ class StreamedTargets(Targets):
         except BaseException:
             self._stack.close()
             raise
+        self._there = [set(file.chroms()) for _, file, _ in self._tracks]
 
     def read(self, track: int, chrom: str, first: int, last: int) -> np.ndarray:
+        if chrom not in self._there[track]:
+            return np.full(last - first, np.nan, np.float16)
         source, file, statistic = self._tracks[track]
         start, end = first * self.bin_bp, min(last * self.bin_bp, self.genome.length(chrom))
         try:
-            data = file.values(chrom, start, end, numpy=True) if chrom in file.chroms() else []
+            data = file.values(chrom, start, end, numpy=True)
         except RuntimeError as err:
             raise InputError(source, f"is damaged ({err}); download it again") from err
         if len(data) == 0:

@@ -14,7 +14,7 @@ import numpy as np
 from epiloom.data.conservation import BigWigConservation, stored_conservation
 from epiloom.data.genome import Genome, mask
 from epiloom.data.geometry import Geometry
-from epiloom.data.sequence import open_bases, reverse_complement, stored_bases
+from epiloom.data.sequence import from_the_end, open_bases, reverse_complement, stored_bases
 from epiloom.data.statistics import Statistic
 from epiloom.data.targets import StoredTargets, StreamedTargets, Targets
 from epiloom.data.vectors import PerBase, one_each, open_vector
@@ -204,7 +204,8 @@ class WindowReader:
     @staticmethod
     def _turn(out: dict[str, np.ndarray], rows: np.ndarray) -> None:
         """Turn some windows to the other strand, in place."""
+        ways = {"bases": reverse_complement, "conservation": from_the_end}
         for name, values in out.items():
+            way = ways.get(name, lambda own: own[..., ::-1].copy())
             for row in rows:
-                own = values[row]
-                own[:] = reverse_complement(own) if name == "bases" else own[..., ::-1].copy()
+                values[row] = way(values[row])

@@ -170,6 +170,30 @@ def test_foreign_and_cut_tracks_are_refused(made, tmp_path):
         StoredTargets(folder, ["mean", "absent"], GENOME, B)
 
 
+def test_a_chromosome_that_a_track_lacks_is_missing_both_ways(tmp_path):
+    """Samples without a Y chromosome: the file does not name it, and nothing stands for it."""
+    genome, few = Genome("t", ("chr1", "chrY"), (900, 700)), Genome("t", ("chr1",), (900,))
+    path = write_bigwig(tmp_path / "x.bw", {"chr1": np.full(900, 2, np.float32)}, few)
+    write_target(tmp_path, "x", path, genome, B)
+    stored = StoredTargets(tmp_path, ["x"], genome, B).windows(["chr1", "chrY"], [0, 0], 5)
+    streamed = StreamedTargets([path], [{}], genome, B)
+    np.testing.assert_array_equal(streamed.windows(["chr1", "chrY"], [0, 0], 5), stored)
+    assert (stored[0] == 2).all() and np.isnan(stored[1]).all()
+    streamed.close()
+
+
+def test_values_beyond_float16_are_cut_and_counted(tmp_path):
+    genome = Genome("t", ("chr1",), (1280,))
+    bases = {"chr1": np.repeat(np.float32([1000, 1]), 640)}
+    path = write_bigwig(tmp_path / "x.bw", bases, genome)
+    about = write_target(tmp_path, "x", path, genome, B, {"sum_stat": "sum"})
+    stored = StoredTargets(tmp_path, ["x"], genome, B).windows("chr1", [0], 10)[0, 0]
+    assert about["clipped"] == 5 and stored.tolist() == [65504] * 5 + [128] * 5
+    streamed = StreamedTargets([path], [{"sum_stat": "sum"}], genome, B)
+    np.testing.assert_array_equal(streamed.windows("chr1", [0], 10)[0, 0], stored)
+    streamed.close()
+
+
 def test_tracks_of_very_different_level_are_told():
     assert level_warnings({"a": 1.0, "b": 9.0}) == []
     (said,) = level_warnings({"a": 0.5, "b": 1.0, "c": 50.0})
