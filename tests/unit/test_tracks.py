@@ -140,3 +140,31 @@ def test_a_track_in_pieces_that_fails_or_stays_empty_leaves_no_file(tmp_path):
     ):
         writer.add("chr1", 4, np.array([np.nan]))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_values_per_base_of_some_stretches_come_back(tmp_path):
+    one, two = np.arange(5, dtype=np.float32), np.array([1, np.nan, 3], np.float32)
+    pieces = [("chr2", 497, two), ("chr1", 100, one), ("chr1", 105, one)]
+    assert tracks.write_bases(tmp_path / "x.bw", GENOME, pieces) == 12
+    with pyBigWig.open(str(tmp_path / "x.bw")) as bigwig:
+        np.testing.assert_array_equal(bigwig.values("chr1", 100, 110), [*one, *one])
+        found = bigwig.values("chr2", 496, 500)
+        assert math.isnan(found[0]) and math.isnan(found[2]) and found[1::2] == [1, 3]
+        assert not bigwig.intervals("chrM")
+
+
+@pytest.mark.parametrize(
+    ("pieces", "told"),
+    [
+        ([("chr1", 0, [1.0, 2]), ("chr1", 1, [1.0])], "is in two stretches"),
+        ([("chr1", 1009, [1.0, 2])], "not on the genome"),
+        ([("chr9", 0, [1.0])], "not on the genome"),
+        ([("chr1", 0, [np.inf])], "infinite"),
+        ([("chr1", 0, [np.nan])], "at least one"),
+        ([], "at least one"),
+    ],
+)
+def test_stretches_that_do_not_fit_are_refused(tmp_path, pieces, told):
+    with pytest.raises(InputError, match=told):
+        tracks.write_bases(tmp_path / "x.bw", GENOME, [(c, s, np.array(v)) for c, s, v in pieces])
+    assert list(tmp_path.iterdir()) == []
