@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -134,57 +133,34 @@ def _add_bins(
 def write_bases(
     path: str | Path, genome: Any, pieces: Iterable[tuple[str, int, np.ndarray]]
 ) -> int:
-    """Write one value per base of some stretches as a bigWig; NaN bases are left out.
+    """Write one value per base of some stretches as a bigWig; NaN bases get no value.
 
     Args:
         path, genome: as in `write_bins`.
         pieces: (chromosome, first base, values), in any order, not overlapping.
 
     Returns:
-        the number of bases written.
+        the number of intervals written.
 
     Raises:
         InputError: stretches that overlap or leave their chromosome, infinite or no values.
     """
     place = {chrom: i for i, chrom in enumerate(genome.chromosomes)}
-    problems = []
-    known = []
+    problems, known = [], []
     for chrom, start, values in pieces:
-        end = start + len(values)
-        if chrom not in place or start < 0 or end > genome.lengths[place[chrom]]:
-            problems.append(f"{chrom}:{start}-{end} is not on the genome; leave it out")
-        elif np.isinf(values).any():
-            problems.append(f"{chrom}:{start}-{end} holds infinite values; use NaN for no value")
+        if chrom in place and 0 <= start and start + len(values) <= genome.lengths[place[chrom]]:
+            known.append((place[chrom], int(start), values))
         else:
-            known.append((place[chrom], int(start), np.asarray(values, np.float32)))
+            where = f"{chrom}:{start}-{start + len(values)}"
+            problems.append(f"{where} is not on the genome; leave it out")
     known.sort(key=lambda piece: piece[:2])
     for one, two in zip(known[:-1], known[1:], strict=True):
         if one[0] == two[0] and one[1] + len(one[2]) > two[1]:
-            problems.append(
-                f"{genome.chromosomes[two[0]]}:{two[1]} is in two stretches; give each base once"
-            )
-    if not problems and not any(np.isfinite(values).any() for _, _, values in known):
-        problems.append("values: none, and a bigWig needs at least one")
+            where = f"{genome.chromosomes[two[0]]}:{two[1]}"
+            problems.append(f"{where} is in two stretches; give each base once")
     if problems:
         raise InputError(path, problems)
-    written = 0
-    with atomic(path) as tmp:
-        bigwig = pyBigWig.open(str(tmp), "w")
-        try:
-            lengths = (int(length) for length in genome.lengths)
-            bigwig.addHeader(list(zip(genome.chromosomes, lengths, strict=True)))
-            for chrom, start, values in known:
-                keep = np.flatnonzero(~np.isnan(values))
-                starts = keep.astype(np.int64) + start
-                for at in range(0, len(starts), BLOCK):
-                    block = slice(at, at + BLOCK)
-                    bigwig.addEntries(
-                        [genome.chromosomes[chrom]] * len(starts[block]),
-                        starts[block].tolist(),
-                        ends=(starts[block] + 1).tolist(),
-                        values=values[keep][block].astype(np.float64).tolist(),
-                    )
-                written += len(keep)
-        finally:
-            bigwig.close()
-    return written
+    with open_bins(path, genome, 1) as writer:
+        for chrom, start, values in known:
+            writer.add(genome.chromosomes[chrom], start, values)
+    return writer.written
