@@ -12,8 +12,8 @@ and for models of DNA, each with a JSON file that tells of it (read by window_re
     targets{B}/{identifier}.npy     float16 [genome.total(B)], targets.py; values are final
     peaks{B}/{identifier}.npy       uint8 [genome.total(B)], peaks.py (without JSON)
 
-Values of bins{B} are raw means; transforms are applied when they are loaded. A window is a slice, so no
-window is ever written out.
+Values of bins{B} are raw means; transforms are applied when they are loaded. A window is a slice,
+so no window is ever written out.
 """
 
 from __future__ import annotations

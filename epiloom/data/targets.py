@@ -177,6 +177,9 @@ class StoredTargets(Targets):
     Args:
         folder: the store; identifiers: tracks, in the order of the model's outputs.
 
+    Attributes:
+        vectors: per track, read-only float16 [genome.total(bin_bp)]; about: what their JSON tells.
+
     Raises:
         InputError: a track that was not made, or for another genome.
     """
