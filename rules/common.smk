@@ -12,6 +12,7 @@ from pathlib import Path
 from epiloom.plan import jobs
 from epiloom.plan import results as plan_results
 from epiloom.plan import runs as plan_runs
+from epiloom.plan import sequence as plan_sequence
 from epiloom.plan import studies as plan_studies
 from epiloom.plan.errors import InputError
 
@@ -44,13 +45,23 @@ PLAIN_PLAN = plan_results.as_dict(PLAN) | {
 }
 
 
+def one_of(names):
+    """A pattern that fits these names; none fits nothing."""
+    return "|".join(map(re.escape, names)) or "(?!)"
+
+
+GENE_MODELS = one_of(m for m in PLAN.cards if PLAN.cards[m]["dataset"] != plan_sequence.DATASET)
+SEQUENCE_MODELS = one_of(m for m in PLAN.cards if PLAN.cards[m]["dataset"] == plan_sequence.DATASET)
+
+
 wildcard_constraints:
     model="|".join(PLAN.cards),
     run=r"[A-Za-z0-9_.+-]+",
     track=r"[A-Za-z0-9_.]+-[A-Za-z0-9_.]+",
     bin=r"\d+",
-    cell="|".join(re.escape(cell) for cell in PLAN.config["cells"]),
-    mark="|".join(re.escape(mark) for mark in PLAN.config["marks"]),
+    cell=one_of(PLAN.config["cells"]),
+    mark=one_of(PLAN.config["marks"]),
+    target=one_of(PLAN.targets),
     assembly="hg19|hg38",
 
 
@@ -70,6 +81,10 @@ def runs_of(wc):
 def card_resource(name):
     """A resource of the model's card; memory and time grow with every attempt."""
     return lambda wc, attempt: PLAN.cards[wc.model]["resources"][name] * attempt
+
+
+def card_threads(wc):
+    return PLAN.cards[wc.model]["resources"]["threads"]
 
 
 def gpus(wc):

@@ -8,8 +8,8 @@ from epiloom.plan import contacts as plan_contacts
 rule gene_table:
     input:
         manifest=f"{STORE}/manifest.json",
-        annotation=PLAN.inputs["roadmap_genes"],
-        expression=PLAN.inputs["roadmap_rpkm"],
+        annotation=PLAN.inputs.get("roadmap_genes", []),
+        expression=PLAN.inputs.get("roadmap_rpkm", []),
     output:
         genes="results/genes/genes.tsv",
         expression="results/genes/expression.tsv",

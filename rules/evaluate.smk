@@ -10,6 +10,8 @@ rule evaluate_run:
         metrics="results/{model}/{run}/metrics.tsv",
     log:
         "logs/{model}/{run}/evaluate_run.log",
+    wildcard_constraints:
+        model=GENE_MODELS,
     conda:
         "../envs/torch.yaml"
     resources:
@@ -30,6 +32,8 @@ rule metrics_table:
         table="results/tables/{model}.tsv",
     log:
         "logs/{model}/metrics_table.log",
+    wildcard_constraints:
+        model=GENE_MODELS,
     conda:
         "../envs/torch.yaml"
     resources:

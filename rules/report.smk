@@ -19,7 +19,7 @@ rule provenance:
 
 rule mark_table:
     input:
-        metrics=[f"results/tables/{model}.tsv" for model in PLAN.config["models"]],
+        metrics=[f"results/tables/{model}.tsv" for model in PLAN.gene_models],
         record="results/provenance.json",
     output:
         table="results/tables/marks.tsv",

@@ -1,49 +1,54 @@
 """Training and prediction: one job per run, whatever the model, or several runs in one job."""
 
-ONE_EACH = PLAN.config["one_job_per"] == "run"
+# Models of genes may share jobs, see below; a run of a model of DNA is always a job of its own.
+OWN_JOB = GENE_MODELS if PLAN.config["one_job_per"] == "run" else one_of([])
 
-if ONE_EACH:
 
-    rule train_model:
-        input:
-            unpack(example_files),
-        output:
-            weights="results/{model}/{run}/weights.pt",
-            history="results/{model}/{run}/history.tsv",
-        log:
-            "logs/{model}/{run}/train_model.log",
-        benchmark:
-            "benchmarks/{model}/{run}/train_model.tsv"
-        conda:
-            "../envs/torch.yaml"
-        threads: 1
-        resources:
-            mem_mb=card_resource("mem_mb"),
-            runtime=card_resource("runtime"),
-            gpu=gpus,
-        params:
-            settings=settings,
-            run_dir=run_dir,
-        script:
-            "../workflow_scripts/train_model.py"
+rule train_model:
+    input:
+        unpack(example_files),
+    output:
+        weights="results/{model}/{run}/weights.pt",
+        history="results/{model}/{run}/history.tsv",
+    log:
+        "logs/{model}/{run}/train_model.log",
+    benchmark:
+        "benchmarks/{model}/{run}/train_model.tsv"
+    wildcard_constraints:
+        model=f"{OWN_JOB}|{SEQUENCE_MODELS}",
+    conda:
+        "../envs/torch.yaml"
+    threads: card_threads
+    resources:
+        mem_mb=card_resource("mem_mb"),
+        runtime=card_resource("runtime"),
+        gpu=gpus,
+    params:
+        settings=settings,
+        run_dir=run_dir,
+    script:
+        "../workflow_scripts/train_model.py"
 
-    rule predict_model:
-        input:
-            unpack(example_files),
-            weights="results/{model}/{run}/weights.pt",
-        output:
-            predictions="results/{model}/{run}/predictions.tsv",
-        log:
-            "logs/{model}/{run}/predict_model.log",
-        conda:
-            "../envs/torch.yaml"
-        resources:
-            mem_mb=card_resource("mem_mb"),
-            runtime=60,
-        params:
-            settings=settings,
-        script:
-            "../workflow_scripts/predict_model.py"
+
+rule predict_model:
+    input:
+        unpack(example_files),
+        weights="results/{model}/{run}/weights.pt",
+    output:
+        predictions="results/{model}/{run}/predictions.tsv",
+    log:
+        "logs/{model}/{run}/predict_model.log",
+    wildcard_constraints:
+        model=OWN_JOB,
+    conda:
+        "../envs/torch.yaml"
+    resources:
+        mem_mb=card_resource("mem_mb"),
+        runtime=60,
+    params:
+        settings=settings,
+    script:
+        "../workflow_scripts/predict_model.py"
 
 
 for job_name, job_runs in plan_runs.jobs_of_many(PLAN).items():

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from epiloom.learn.distal import PartnerTable
 from epiloom.learn.examples import Examples, PromoterTable
+from epiloom.learn.windows import WindowTable
 from epiloom.plan.errors import InputError
 
 
@@ -18,7 +19,11 @@ class Table(Protocol):
         ...
 
 
-KINDS = {"promoter_bins": PromoterTable.read, "promoter_and_partners": PartnerTable.read}
+KINDS = {
+    "promoter_bins": PromoterTable.read,
+    "promoter_and_partners": PartnerTable.read,
+    "windows": WindowTable.read,
+}
 
 
 def open_table(kind: str, settings: Mapping[str, Any], files: Mapping[str, Any]) -> Table:

@@ -28,6 +28,16 @@ def order(examples: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(examples)
 
 
+def varied(examples: Examples, seed: int, epoch: int) -> Examples:
+    """The examples as `epoch` (0-based) shows them: some kinds are augmented, anew every epoch.
+
+    Such a kind has a method `varied(seed, epoch)` whose examples are again a pure function of their
+    indices; held-out examples are never varied.
+    """
+    vary = getattr(examples, "varied", None)
+    return vary(seed, epoch) if vary else examples
+
+
 @dataclass(frozen=True)
 class Piece:
     """One forward pass of this process: which examples, and their weight in the update."""

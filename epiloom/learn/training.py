@@ -128,8 +128,9 @@ def fit(
             visits = loader.order(len(train), seed, p.epoch)
             plan = loader.updates(visits, batch, accumulate, rank, world)[p.position :]
             pieces = (piece for update in plan for piece in update)
+            shown = loader.varied(train, seed, p.epoch)
             model.train()
-            with closing(loader.feed(train, pieces, fabric.device, prefetch)) as batches:
+            with closing(loader.feed(shown, pieces, fabric.device, prefetch)) as batches:
                 for update in plan:
                     rate = schedule.rate(p.update)
                     taken = list(itertools.islice(batches, len(update)))
@@ -273,12 +274,22 @@ def _optimizer(net: torch.nn.Module, settings: Mapping[str, Any]) -> torch.optim
             "optimizer", f"name {settings['name']!r} is unknown; use {' or '.join(OPTIMIZERS)}"
         )
     return OPTIMIZERS[settings["name"]](
-        net.parameters(),
+        _groups(net, settings),
         lr=settings["learning_rate"],
         eps=settings["epsilon"],
         weight_decay=settings["weight_decay"],
         fused=True,  # one pass over all weights: a third of the time of torch's default on a CPU
     )
+
+
+def _groups(net: torch.nn.Module, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """All weights, or, with `decay: matrices`, biases and normalisations apart, without decay."""
+    weights = list(net.parameters())
+    if settings.get("decay", "all") == "all":
+        return [{"params": weights}]
+    flat = [w for w in weights if w.ndim < 2]
+    rest = [w for w in weights if w.ndim >= 2]
+    return [{"params": rest}, {"params": flat, "weight_decay": 0.0}]
 
 
 def _manifest(spec: Any, settings: Mapping[str, Any], train: Examples, valid: Examples) -> dict:

@@ -15,7 +15,7 @@ USUAL = {"signal": "reads", "transform": "log1p", "max_missing": 0.0}
 def settings(plan: Plan, cell: str) -> dict:
     """Signal, transform and choice of genes of the promoter model; without it, the first model's,
     and what that does not say as usual."""
-    models = plan.config["models"]
+    models = {model: plan.config["models"][model] for model in plan.gene_models}
     chosen = models.get("promoter_cnn") or next(iter(models.values()), {})
     return {
         **{key: chosen.get(key, value) for key, value in USUAL.items()},
@@ -30,12 +30,13 @@ def settings(plan: Plan, cell: str) -> dict:
 
 def tables(plan: Plan) -> list[str]:
     """Paths of the tables over all cells; [] where no model reads any feature."""
-    return [f"{FOLDER}/{n}.tsv" for n in ("summary", "groups", "profiles")] if plan.runs else []
+    names = ("summary", "groups", "profiles") if plan.gene_runs else ()
+    return [f"{FOLDER}/{name}.tsv" for name in names]
 
 
 def results(plan: Plan) -> list[str]:
     """Paths of all tables."""
-    cells = plan.config["cells"] if plan.runs else []
+    cells = plan.config["cells"] if plan.gene_runs else []
     per_cell = [f"{FOLDER}/{part}{cell}.tsv.gz" for cell in cells for part in ("", "profiles/")]
     return tables(plan) + per_cell
 

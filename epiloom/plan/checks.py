@@ -11,7 +11,14 @@ MARK_SETS = ("each", "pairs", "active_pairs", "all")
 MAIN_CHROMOSOMES = [f"chr{c}" for c in [*range(1, 23), "X", "Y"]]
 
 
-def cells(config: dict, cells: dict, own: dict) -> Iterator[str]:
+def selection(config: dict, genes: bool) -> Iterator[str]:
+    """Cells and marks are needed where genes are; a study of DNA alone may have none."""
+    for key, what in (("cells", "cell type"), ("marks", "mark")):
+        if genes and not config[key]:
+            yield f"{key}: key '{key}' is missing or empty; name at least one {what}"
+
+
+def cells(config: dict, cells: dict, own: dict, genes: bool) -> Iterator[str]:
     known = {*cells, *(cell for cell, _ in own)}
     for cell in config["cells"]:
         if cell not in known:
@@ -20,7 +27,7 @@ def cells(config: dict, cells: dict, own: dict) -> Iterator[str]:
                 f"{hint(cell, sorted(known))}; correct it or add its tracks to the table"
             )
         elif (
-            config["models"]
+            genes
             and cell in cells
             and cells[cell]["expression"] != "1"
             and "roadmap_rpkm" not in config["sources"]["local"]

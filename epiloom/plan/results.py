@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from epiloom.plan import activity, studies
+from epiloom.plan import activity, sequence, studies
 from epiloom.plan.errors import InputError
 from epiloom.plan.runs import Plan, example_files
 
@@ -16,13 +16,13 @@ MARKS = ("marks.tsv", "marks.png", "second_marks.png")  # which mark predicts be
 def shown(plan: Plan) -> list[str]:
     """Paths of everything that the report reads, beside the record of the plan."""
     per_run = ("history.tsv", "predictions.tsv", "baselines.tsv")
+    genes = ("genes/genes.tsv", "genes/expression.tsv", "qc/tracks.tsv") if plan.tracks else ()
     return [
-        "results/genes/genes.tsv",
-        "results/genes/expression.tsv",
-        "results/qc/tracks.tsv",
-        *(f"results/features/{t}.npy" for t in plan.tracks if plan.runs),
+        *(f"results/{name}" for name in genes),
+        *(f"results/features/{t}.npy" for t in plan.tracks if plan.gene_runs),
         *(f"results/tables/{model}.tsv" for model in plan.config["models"]),
-        *(f"results/{model}/{run}/{name}" for model, run in plan.runs for name in per_run),
+        *(f"results/{model}/{run}/{name}" for model, run in plan.gene_runs for name in per_run),
+        *sequence.shown(plan),
         *activity.tables(plan),
         *studies.results(plan),
     ]
@@ -37,10 +37,11 @@ def results(plan: Plan) -> list[str]:
         *(f"{store}/mask/{size}.npy" for size in plan.config["bins_bp"]),
         *(f"{store}/tracks/{t}.json" for t in plan.tracks),
         *(f"results/qc/{t}.tsv" for t in plan.tracks),
-        *(path for s in plan.runs.values() for path in _partner_files(plan, s)),
+        *(path for s in plan.gene_runs.values() for path in _partner_files(plan, s)),
+        *(path for s in plan.sequence_runs.values() for path in _flat(example_files(plan, s))),
         *(f"results/{m}/{r}/{n}" for m, r in plan.runs for n in ("weights.pt", "metrics.tsv")),
         *activity.results(plan),
-        *(f"results/tables/{name}" for name in MARKS if plan.runs),
+        *(f"results/tables/{name}" for name in MARKS if plan.gene_runs),
         "results/provenance.json",
     ]
     return list(dict.fromkeys([*shown(plan), *paths]))
@@ -53,6 +54,10 @@ def _partner_files(plan: Plan, settings: dict) -> list[str]:
     return [files["partners"], files["regions"], *files["partner_bins"]]
 
 
+def _flat(files: dict[str, str | list[str]]) -> list[str]:
+    return [f for each in files.values() for f in ([each] if isinstance(each, str) else each)]
+
+
 def disk_bytes(plan: Plan, genome_bp: float = 3.1e9, genes: int = 20_000) -> float:
     """About how much the results take beside the downloads (float16 bins, float32 features)."""
     sim = plan.config["simulate"]
@@ -60,9 +65,12 @@ def disk_bytes(plan: Plan, genome_bp: float = 3.1e9, genes: int = 20_000) -> flo
         genome_bp, genes = sim["chromosomes"] * sim["length_bp"], 2_000
     bins = sum(2 * genome_bp / size for size in plan.config["bins_bp"])
     masks = sum(genome_bp / size for size in plan.config["bins_bp"])
-    features = genes * 400 * 4 * (1.5 if plan.contacts else 1.0) if plan.runs else 0
+    features = genes * 400 * 4 * (1.5 if plan.contacts else 1.0) if plan.gene_runs else 0
     per_run = 12e6 + genes * 200
-    return len(plan.tracks) * (bins + features) + masks + len(plan.runs) * 4 * per_run
+    dna = 2 * genome_bp if plan.targets else 0  # bases and conservation
+    targets = len(plan.targets) * 2 * genome_bp / sequence.bin_bp(plan)
+    dna += targets * (1 + len(plan.sequence_runs))  # and what each run predicts
+    return len(plan.tracks) * (bins + features) + masks + dna + len(plan.runs) * 4 * per_run
 
 
 def check_place(plan: Plan, folder: Path) -> None:
@@ -109,8 +117,13 @@ def as_dict(plan: Plan) -> dict:
                 "fold": s["fold"]["name"],
                 "shuffled": s["shuffled"],
             }
-            for (model, run), s in plan.runs.items()
+            for (model, run), s in plan.gene_runs.items()
         ],
+        "sequence": [
+            {"model": model, "run": run, "fold": s["fold"]["name"], "shuffled": s["shuffled"]}
+            for (model, run), s in plan.sequence_runs.items()
+        ],
+        "targets": {name: target.description for name, target in plan.targets.items()},
         "studies": [*activity.tables(plan), *studies.results(plan)],
         "sources": [
             {"key": s.key, "path": path, "url": s.local or s.url} for path, s in plan.files.items()

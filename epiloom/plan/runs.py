@@ -12,14 +12,17 @@ from pathlib import Path
 
 import yaml
 
-from epiloom.plan import checks, contacts, sources, studies
+from epiloom.plan import checks, contacts, sequence, sources, studies
 from epiloom.plan.config import hint, resolve
 from epiloom.plan.errors import InputError
+from epiloom.plan.targets import Target
 from epiloom.plan.tracks import SOURCE_OF, OwnTrack, Track, read_own_tracks, read_table
 
 # Raise when the same inputs would give other stored numbers (not for tidying code): it is a
 # parameter of every data rule, so old results are made again.
 DATA_VERSION = 2  # raise it when data rules give other numbers
+
+PLANNING_ONLY = ("mark_sets", "shuffled_control", "gpu")  # settings that no run sees
 
 SIMULATED = "simulated"  # the mirror's folder in the working directory
 
@@ -30,7 +33,8 @@ class Plan:
 
     `runs` maps (model, run) to its settings; `tracks` maps a track's name to it; `files` maps a
     path under `resources/` to the source it comes from; `inputs` maps a source key to its path;
-    `contacts` maps a cell to its capture Hi-C, where a model reads any.
+    `contacts` maps a cell to its capture Hi-C, where a model reads any; `targets` maps a name to
+    the track that models of DNA predict.
     """
 
     config: dict
@@ -42,10 +46,31 @@ class Plan:
     files: dict[str, sources.Source] = field(default_factory=dict)
     inputs: dict[str, str] = field(default_factory=dict)
     contacts: dict[str, contacts.CellContacts] = field(default_factory=dict)
+    targets: dict[str, Target] = field(default_factory=dict)
 
     @property
     def assembly(self) -> str:
         return self.config["assembly"]
+
+    @property
+    def gene_models(self) -> list[str]:
+        """Models of the configuration that predict one number per gene."""
+        return [m for m in self.config["models"] if self.cards[m]["dataset"] != sequence.DATASET]
+
+    @property
+    def about_genes(self) -> bool:
+        """Whether marks of genes are read: by a model of genes, or for their own sake."""
+        return bool(self.gene_models) or not self.config["models"]
+
+    @property
+    def gene_runs(self) -> dict[tuple[str, str], dict]:
+        """Their runs; each has a cell and marks."""
+        return {k: s for k, s in self.runs.items() if s["examples"] != sequence.DATASET}
+
+    @property
+    def sequence_runs(self) -> dict[tuple[str, str], dict]:
+        """Runs of models that read DNA and predict tracks."""
+        return {k: s for k, s in self.runs.items() if s["examples"] == sequence.DATASET}
 
     def track_names(self, settings: dict) -> list[str]:
         """Track names that a run reads, in the order of its marks."""
@@ -82,7 +107,8 @@ def build(config: dict, root: str | Path, where: str = "config/config.yaml") -> 
     plan = Plan(config, where, cards(root), read_table(root / "config/cells.tsv", "cell"))
     known_marks = read_table(root / "config/marks.tsv", "mark")
     problems = [
-        *checks.cells(config, plan.cells, own),
+        *checks.selection(config, plan.about_genes),
+        *checks.cells(config, plan.cells, own, bool(plan.gene_models)),
         *checks.marks(config, known_marks, own),
         *checks.folds(config),
         *checks.mark_sets(config),
@@ -93,9 +119,11 @@ def build(config: dict, root: str | Path, where: str = "config/config.yaml") -> 
     if not problems:
         studies.narrow(config)
         active = {m for m, row in known_marks.items() if row["group"] == "active promoter"}
-        for model, settings in config["models"].items():
-            plan.runs.update(_runs(model, settings, config, plan.cards[model], active))
+        for model in plan.gene_models:
+            plan.runs.update(_gene_runs(plan, model, active))
         problems = _add_files(plan, root, own)
+        for model in sequence.models(plan):
+            plan.runs.update(sequence.runs(plan, model, folds(config), _shared(plan, model)))
     if problems:
         raise InputError(where, problems)
     return plan
@@ -136,21 +164,12 @@ def folds(config: dict) -> list[dict]:
     return made
 
 
-def _runs(
-    model: str, options: dict, config: dict, card: dict, active: Container[str]
-) -> dict[tuple[str, str], dict]:
+def _gene_runs(plan: Plan, model: str, active: Container[str]) -> dict[tuple[str, str], dict]:
     """One entry per training job of a model, named {cell}.{marks}.{fold}[.shuffled]."""
-    # A setting left open (null) takes the value of the recipe that is chosen.
-    recipe = card.get("recipes", {}).get(options.get("recipe"), {})
-    options = options | {k: v for k, v in recipe.items() if options.get(k) is None}
-    shared = {k: v for k, v in options.items() if k not in ("mark_sets", "shuffled_control", "gpu")}
-    shared.setdefault("keep", "best")
-    shared |= {"version": card["version"], "data_version": DATA_VERSION, "seed": config["seed"]}
-    shared["examples"] = card["dataset"]
-    shared |= {"window_bp": card["window_bp"], "assembly": config["assembly"]}
-    if card["dataset"] == contacts.DATASET:
+    config, options = plan.config, plan.config["models"][model]
+    shared = _shared(plan, model)
+    if shared["examples"] == contacts.DATASET:
         shared["contacts"] = config["contacts"]
-    shared |= _optimization(options, card)
     sets = mark_sets(options["mark_sets"], config["marks"], active)
     made = {}
     for cell, marks, fold in itertools.product(config["cells"], sets, folds(config)):
@@ -162,15 +181,33 @@ def _runs(
     return made
 
 
+def _shared(plan: Plan, model: str) -> dict:
+    """Settings that all runs of a model have in common."""
+    card, options = plan.cards[model], plan.config["models"][model]
+    # A setting left open (null) takes the value of the recipe that is chosen.
+    recipe = card.get("recipes", {}).get(options.get("recipe"), {})
+    options = options | {k: v for k, v in recipe.items() if options.get(k) is None}
+    shared = {k: v for k, v in options.items() if k not in PLANNING_ONLY}
+    shared.setdefault("keep", "best")
+    shared |= {"version": card["version"], "data_version": DATA_VERSION}
+    shared |= {"seed": plan.config["seed"], "assembly": plan.assembly}
+    shared["examples"] = card["dataset"]
+    if "window_bp" in card:
+        shared["window_bp"] = card["window_bp"]
+    return shared | _optimization(options, card)
+
+
 def _optimization(options: dict, card: dict) -> dict:
     """Optimizer and schedule as the trainer takes them."""
     keras = options["schedule"] == "plateau_keras"
+    decay = {"decay": card["decay"]} if "decay" in card else {}
     return {
         "optimizer": {
             "name": "adamw" if options["weight_decay"] else "adam",
             "learning_rate": options["learning_rate"],
             "epsilon": card["epsilon"],
             "weight_decay": options["weight_decay"],
+            **decay,
         },
         "schedule": {
             "name": options["schedule"],
@@ -226,12 +263,14 @@ def _add_files(plan: Plan, root: Path, own: dict[tuple[str, str], OwnTrack]) -> 
         return source.path
 
     try:
-        for key in ("chrom_sizes", "gaps", "blacklist", "roadmap_genes", "roadmap_rpkm"):
+        genes = ("roadmap_genes", "roadmap_rpkm") if plan.about_genes else ()
+        for key in ("chrom_sizes", "gaps", "blacklist", *genes):
             if local.get(key) != "none":
                 plan.inputs[key] = add(key)
         problems += _add_tracks(plan, own, add)
         problems += contacts.add(plan, add)
         problems += studies.add(plan, add)
+        problems += sequence.add(plan, root, add)
     except InputError as err:
         problems += err.problems
     return problems
@@ -239,9 +278,10 @@ def _add_files(plan: Plan, root: Path, own: dict[tuple[str, str], OwnTrack]) -> 
 
 def _add_tracks(plan: Plan, own: dict[tuple[str, str], OwnTrack], add: Callable) -> list[str]:
     """One track per cell, mark and signal that a model reads; returns own tracks of no use."""
-    signals = sorted({options["signal"] for options in plan.config["models"].values()})
+    signals = sorted({plan.config["models"][model]["signal"] for model in plan.gene_models})
     problems = []
-    for cell, mark in itertools.product(plan.config["cells"], plan.config["marks"]):
+    pairs = itertools.product(plan.config["cells"], plan.config["marks"])
+    for cell, mark in pairs if plan.about_genes else ():
         row = own.get((cell, mark))
         wanted = signals or ([serves(row.kind)] if row else ["reads"])
         if row and serves(row.kind) not in wanted:
@@ -267,6 +307,8 @@ def _add_tracks(plan: Plan, own: dict[tuple[str, str], OwnTrack], add: Callable)
 
 def example_files(plan: Plan, settings: dict) -> dict[str, str | list[str]]:
     """What the examples of a run are read from, by the names that their reader knows."""
+    if settings["examples"] == sequence.DATASET:
+        return sequence.example_files(plan, settings)
     tracks, cell = plan.track_names(settings), settings["cell"]
     files: dict[str, str | list[str]] = {
         "genes": "results/genes/genes.tsv",
@@ -285,7 +327,7 @@ def example_files(plan: Plan, settings: dict) -> dict[str, str | list[str]]:
 def jobs_of_many(plan: Plan) -> dict[str, list[tuple[str, str]]]:
     """Runs that one process trains and predicts, by the job's name; none if each is a job."""
     jobs: dict[str, list[tuple[str, str]]] = {}
-    for (model, run), s in plan.runs.items() if plan.config["one_job_per"] != "run" else ():
+    for (model, run), s in plan.gene_runs.items() if plan.config["one_job_per"] != "run" else ():
         marks = "" if plan.config["one_job_per"] == "cell" else "." + "+".join(s["marks"])
         name = re.sub(r"\W", "_", f"{model}_{s['cell']}{marks}")
         jobs.setdefault(name, []).append((model, run))

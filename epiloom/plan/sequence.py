@@ -1,0 +1,157 @@
+"""Models that read DNA: their targets, runs and files. No gene, mark or cell is needed for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from epiloom.plan.config import hint
+from epiloom.plan.targets import Target, read_targets
+from epiloom.plan.tracks import SOURCE_OF
+
+if TYPE_CHECKING:
+    from epiloom.plan.runs import Plan
+
+DATASET = "windows"
+USUAL = ("sum_stat", "scale", "clip_soft", "clip")
+
+
+def models(plan: Plan) -> list[str]:
+    """Models of the configuration that read DNA."""
+    return [m for m in plan.config["models"] if plan.cards[m]["dataset"] == DATASET]
+
+
+def bin_bp(plan: Plan) -> int:
+    """Bin size of the targets, the same for all models of DNA."""
+    return next((plan.config["models"][model]["bin_bp"] for model in models(plan)), 128)
+
+
+def check(plan: Plan) -> Iterator[str]:
+    """Problems of the models of DNA and of the block `targets`, as lines."""
+    options = plan.config["targets"]
+    for model in models(plan):
+        own = plan.config["models"][model]
+        size, stride = own["bin_bp"], own["stride_bp"]
+        if size != bin_bp(plan):
+            yield (
+                f"models.{model}.bin_bp: {size} differs from {bin_bp(plan)} of another model; "
+                "give both the same, since they predict the same targets"
+            )
+        if own["seq_bp"] % size:
+            yield f"models.{model}.seq_bp: {own['seq_bp']} is no multiple of bin_bp {size}"
+        elif 2 * own["crop_bins"] >= own["seq_bp"] // size:
+            bins = own["seq_bp"] // size
+            yield f"models.{model}.crop_bins: {own['crop_bins']} on each side leave none of {bins}"
+        if stride and stride % size:
+            yield f"models.{model}.stride_bp: {stride} is no multiple of bin_bp {size}"
+    if options["table"]:
+        return
+    cells = options["cells"] or plan.config["cells"]
+    if not cells:
+        yield "targets: no cell types; name them in targets.cells, or give your own targets.table"
+    sim = plan.config["simulate"]
+    for cell in cells:
+        if cell not in plan.cells:
+            close = hint(cell, sorted(plan.cells))
+            yield f"targets.cells: '{cell}' is not in config/cells.tsv{close}; correct it"
+        elif sim and cell not in sim["cells"]:
+            yield f"targets.cells: '{cell}' is not simulated; add it to simulate.cells"
+    for mark in options["marks"]:
+        if sim and mark not in sim["assays"]:
+            yield f"targets.marks: '{mark}' is not simulated; add it to simulate.assays"
+    if plan.assembly != "hg19":
+        yield (
+            f"targets: the public tracks are on hg19, the study on {plan.assembly}; give your own "
+            "targets.table"
+        )
+
+
+def add(plan: Plan, root: Path, add_file: Callable[..., str]) -> list[str]:
+    """Put targets, sequence and conservation into the plan if a model reads DNA.
+
+    Args:
+        add_file: resolves a source's key (and an own file) to a path under `resources/`.
+
+    Returns:
+        Problems, as lines.
+    """
+    if not models(plan):
+        return []
+    if problems := list(check(plan)):
+        return problems
+    plan.targets.update(_targets(plan, root, add_file))
+    plan.inputs["genome_fasta"] = add_file("genome_fasta")
+    if any(_conserved(plan.config["models"][model]) for model in models(plan)):
+        key = plan.config["sequence"]["conservation"]
+        plan.inputs["conservation"] = add_file(key)
+    return []
+
+
+def _targets(plan: Plan, root: Path, add_file: Callable[..., str]) -> dict[str, Target]:
+    from epiloom.plan.runs import locate
+
+    options = plan.config["targets"]
+    usual = {key: options[key] for key in USUAL}
+    if options["table"]:
+        table = locate(options["table"], root)
+        made = []
+        for line, target in enumerate(read_targets(table, usual), start=2):
+            named = f"{options['table']} line {line}"
+            where = {"cell": target.identifier, "mark": "target"}
+            file = add_file("own_target", named, target.file, **where)
+            peak = target.peak and add_file("own_peaks", named, target.peak, **where)
+            made.append(replace(target, file=file, peak=peak))
+        return {target.identifier: target for target in made}
+    key = SOURCE_OF[options["signal"]]
+    return {
+        f"{cell}-{mark}": Target(f"{cell}-{mark}", add_file(key, cell=cell, mark=mark), **usual)
+        for cell in options["cells"] or plan.config["cells"]
+        for mark in options["marks"]
+    }
+
+
+def _conserved(options: dict) -> bool:
+    return options["conservation"] != "off"
+
+
+def runs(plan: Plan, model: str, folds: list[dict], shared: dict) -> dict[tuple[str, str], dict]:
+    """One run per fold, named by it; with `shuffled_control` also one with targets out of place.
+
+    Args:
+        shared: settings that do not depend on the fold.
+    """
+    options = plan.config["models"][model]
+    own = shared | {
+        "tracks": list(plan.targets),
+        "targets": {name: target.values for name, target in plan.targets.items()},
+        "conserved_by": plan.config["sequence"]["conservation"] if _conserved(options) else None,
+        "windows": plan.config["sequence"]["windows"],
+    }
+    made = {}
+    for fold in folds:
+        for shuffled in (False, True) if options["shuffled_control"] else (False,):
+            name = fold["name"] + (".shuffled" if shuffled else "")
+            made[model, name] = own | {"fold": fold, "shuffled": shuffled}
+    return made
+
+
+def example_files(plan: Plan, settings: dict) -> dict[str, str | list[str]]:
+    """What the examples of a run are read from, by the names that their reader knows."""
+    store, size = f"results/store/{plan.assembly}", settings["bin_bp"]
+    files: dict[str, str | list[str]] = {
+        "manifest": f"{store}/manifest.json",
+        "bases": f"{store}/sequence/bases.npy",
+        "mask": f"{store}/mask/{size}.npy",
+        "targets": [f"{store}/targets{size}/{name}.npy" for name in settings["tracks"]],
+    }
+    if settings["conserved_by"]:
+        files["conservation"] = f"{store}/conservation/{settings['conserved_by']}.npy"
+    return files
+
+
+def shown(plan: Plan) -> list[str]:
+    """Paths of what the report reads."""
+    names = ("history.tsv", "metrics.tsv")
+    return [f"results/{model}/{run}/{name}" for model, run in plan.sequence_runs for name in names]
