@@ -11,12 +11,14 @@ from __future__ import annotations
 import contextlib
 import math
 import tempfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from epiloom.data.bam import bam_to_bigwig
+from epiloom.data.files import open_bytes
 from epiloom.data.genome import Genome
 from epiloom.data.signal import block_length, blocks, open_bigwig, to_half
 from epiloom.data.statistics import Statistic
@@ -57,7 +59,7 @@ def write_target(
     base = Path(folder) / f"targets{bin_bp}"
     with contextlib.ExitStack() as stack:
         bigwig = Path(source)
-        if bigwig.suffix == ".bam":
+        if _is_bam(source):
             kept = stack.enter_context(tempfile.TemporaryDirectory(prefix="epiloom-target-"))
             bigwig = Path(kept) / "coverage.bw"
             step = math.gcd(BAM_BIN_BP, bin_bp)  # bins across borders would smear
@@ -76,6 +78,18 @@ def write_target(
         values=made.values,
         **facts,
     )
+
+
+def _is_bam(source: str | Path) -> bool:
+    """Whether a file is a BAM, told from its content. Raises InputError if it cannot be read."""
+    try:
+        with open_bytes(source) as file:
+            head = file.read(4)
+    except (OSError, EOFError, zlib.error) as err:
+        raise InputError(source, f"cannot be read ({err}); check the path and the file") from err
+    if head == b"CRAM":
+        raise InputError(source, "is a CRAM file; convert it with `samtools view -b -o OUT.bam`")
+    return head == b"BAM\x01"
 
 
 def _fill(

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epiloom.data.genome import Genome, read_chrom_sizes
+from epiloom.data.genome import Genome, mask, read_chrom_sizes
+from epiloom.data.geometry import Geometry
 from epiloom.data.sequence import (
     decode,
     encode,
@@ -19,6 +20,7 @@ from epiloom.data.sequence import (
     write_bases,
 )
 from epiloom.data.twobit import TwoBit
+from epiloom.data.windows import windows
 from epiloom.plan.errors import InputError
 from tests.made_genome import GENOME, codes_of, random_text, write_fasta, write_twobit
 
@@ -197,6 +199,22 @@ def test_real_windows_have_the_gc_and_the_unknown_bases_of_their_readme(shared, 
     np.testing.assert_array_equal(
         stored.windows(names, starts, 98_304), streamed.windows(names, starts, 98_304)
     )
+
+
+def test_real_windows_without_unknown_bases_are_those_outside_the_gaps(shared, tmp_path):
+    genome, shape = Genome("hg38", ("chr1",), (1_000_000,)), Geometry(16_384, 128, 8)
+    write_bases(tmp_path, shared / "data/reference/hg38.chr1_0_1000000.fa.gz", genome)
+    stored = stored_bases(tmp_path, genome)
+    gaps = [(0, 10_000), (207_666, 257_666), (297_968, 347_968), (535_988, 585_988)]
+    unknown = np.zeros(1_000_000, bool)
+    for start, end in gaps:
+        unknown[start:end] = True
+    np.testing.assert_array_equal(stored.window("chr1", 0, 1_000_000) == 4, unknown)
+    (tmp_path / "gaps.bed").write_text("".join(f"chr1\t{a}\t{b}\n" for a, b in gaps))
+    flags = mask(genome, 128, tmp_path / "gaps.bed")
+    found = windows(genome, shape, {}, 1280, None, flags, "drop_any", split="random_windows")
+    free = [s for s in range(0, 983_617, 1280) if not unknown[s : s + 16_384].any()]
+    assert found["start"].tolist() == free
 
 
 def test_real_exons_begin_and_end_at_splice_sites(shared, tmp_path):

@@ -166,6 +166,15 @@ def test_foreign_and_cut_tracks_are_refused(made, tmp_path):
         write_target(tmp_path, "x", tmp_path / "cut.bw", GENOME, B)
     with pytest.raises(InputError, match="cut short"):
         StreamedTargets([folder / "x.bw", tmp_path / "cut.bw"], [{}, {}], GENOME, B)
+    for content, said in (
+        (b"CRAM\x03", "convert it with"),
+        (b"\x1f\x8b\x08\x00", "cannot be read"),
+    ):
+        (tmp_path / "x").write_bytes(content)
+        with pytest.raises(InputError, match=said):
+            write_target(tmp_path, "x", tmp_path / "x", GENOME, B)
+    with pytest.raises(InputError, match="cannot be read"):
+        write_target(tmp_path, "x", tmp_path / "absent.bw", GENOME, B)
     with pytest.raises(InputError, match="not in the store"):
         StoredTargets(folder, ["mean", "absent"], GENOME, B)
 
@@ -214,7 +223,8 @@ def test_a_bam_becomes_coverage_in_reads_per_kilobase_and_million(tmp_path):
             read.reference_id, read.reference_start = 0, start
             read.mapping_quality, read.flag = 60, 0
             file.write(read)
-    about = write_target(tmp_path, "x", tmp_path / "x.bam", genome, B, {"scale": 1e-4})
+    (tmp_path / "x.bam").rename(tmp_path / "noname")  # told from its content
+    about = write_target(tmp_path, "x", tmp_path / "noname", genome, B, {"scale": 1e-4})
     found = np.load(tmp_path / f"targets{B}/x.npy").astype(float)
     # Each 32-bp piece counts the reads that touch it, per kilobase of piece and million reads.
     touched = np.zeros(15_000 // 32)
@@ -222,7 +232,7 @@ def test_a_bam_becomes_coverage_in_reads_per_kilobase_and_million(tmp_path):
         touched[start // 32 : (start + 63) // 32 + 1] += 1
     per = touched / (32 / 1000) / (4 / 1e6) * 1e-4
     np.testing.assert_allclose(found[8:48], per[32:192].reshape(40, 4).mean(axis=1), rtol=1e-3)
-    assert found[20] == 0 and about["source"]["name"] == "x.bam" and about["missing"] == 0
+    assert found[20] == 0 and about["source"]["name"] == "noname" and about["missing"] == 0
 
 
 def test_real_tracks_stand_in_the_middle_half_of_their_contigs_only(shared, tmp_path):
