@@ -89,7 +89,8 @@ def epiformer(golden: dict, path: Path | None = None) -> np.ndarray:
         conservation = np.round(rng.uniform(0, 1, size=tuple(codes.shape)), 3)
         x = x * torch.from_numpy(np.exp(conservation))[:, None].float()
     with torch.no_grad():
-        return spec.output(net.logits(x)).numpy()
+        coverage_BTK = spec.output(net.logits(x)).numpy()
+    return coverage_BTK[..., golden["bins"]] if "bins" in golden else coverage_BTK
 
 
 def promoter_cnn(golden: dict, path: Path | None = None) -> np.ndarray:
