@@ -18,8 +18,8 @@ import numpy as np
 
 from epiloom.data.signal import bin_sums, mean
 from epiloom.plan.errors import InputError
+from epiloom.plan.targets import STATISTICS
 
-STATISTICS = ("mean", "sum", "mean_sqrt", "sum_sqrt", "median", "max", "peak")
 MIN_COVERED = 0.5
 _NOT_NEGATIVE = ("mean_sqrt", "sum_sqrt", "peak")
 

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from epiloom.data.genome import Genome, read_chrom_sizes
 from epiloom.data.signal import bin_bigwig
-from epiloom.data.statistics import STATISTICS, Statistic
+from epiloom.data.statistics import Statistic
 from epiloom.data.targets import StoredTargets, StreamedTargets, level_warnings, write_target
 from epiloom.plan.errors import InputError
+from epiloom.plan.targets import STATISTICS
 from tests.made_genome import GENOME, random_bases, write_bigwig
 
 B = 128
