@@ -35,6 +35,31 @@ def normalization(kind: str, channels: int) -> nn.Module:
     return {"batch": nn.BatchNorm1d, "sync": nn.SyncBatchNorm}[kind](channels)
 
 
+class _LargerOfTwo(torch.autograd.Function):
+    """Maximum of neighbours; for the gradient one bit of a pair is kept, not pair and index."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        left, right = x.unflatten(-1, (-1, 2)).unbind(-1)
+        ctx.save_for_backward(right > left)
+        return torch.maximum(left, right)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (right,) = ctx.saved_tensors
+        pairs = gradient.new_empty(*gradient.shape, 2)
+        torch.mul(gradient, right, out=pairs[..., 1])
+        torch.sub(gradient, pairs[..., 1], out=pairs[..., 0])
+        return pairs.flatten(-2)
+
+
+def larger_of_two(x_BCN: Tensor) -> Tensor:
+    """Max pooling by two: (B, C, N / 2)."""
+    if torch.is_grad_enabled() and x_BCN.requires_grad:
+        return _LargerOfTwo.apply(x_BCN)
+    return F.max_pool1d(x_BCN, 2)
+
+
 class Mix(nn.Module):
     """x + a 1-wide convolution of it, normalised and bent first; then the larger of two bases."""
 
@@ -44,7 +69,7 @@ class Mix(nn.Module):
         self.conv = nn.Conv1d(channels, channels, 1)
 
     def forward(self, x_BCN: Tensor) -> Tensor:
-        return F.max_pool1d(x_BCN + self.conv(F.gelu(self.norm(x_BCN))), 2)
+        return larger_of_two(x_BCN + self.conv(F.gelu(self.norm(x_BCN))))
 
 
 class Stem(nn.Module):

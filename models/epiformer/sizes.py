@@ -180,7 +180,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "position": "off",
         "relative": "rotary",
         "dropout": 0.1,
-        "attention_dropout": 0.1,
+        "attention_dropout": 0.0,  # a sixth of the time of a step on a CPU
     },
     "tiny": {
         "seq_bp": 2048,

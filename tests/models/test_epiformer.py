@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.epiformer.attention import relative_scores
+from models.epiformer.model import larger_of_two
 from tests.golden.__main__ import compare, original_weights
 from tests.models import epiformer_full as full
 from tests.models.epiformer_full import PAPER, SMALL
@@ -81,7 +82,8 @@ def test_a_training_step_of_small_suits_a_cpu():
 @pytest.mark.parametrize("average", [False, True])
 def test_receptive_field_of_a_token_is_646_bases(monkeypatch, average):
     if average:  # the larger of two bases hides the other, so that its gradient is zero
-        monkeypatch.setattr(F, "max_pool1d", F.avg_pool1d)
+        pool = "models.epiformer.model.larger_of_two"
+        monkeypatch.setattr(pool, lambda x: F.avg_pool1d(x, 2))
     net = SPEC.build({"preset": "tiny", "seq_bp": 12_288, "layers": 0}).eval()
     x = torch.rand(1, 4, 12_288, requires_grad=True)
     net.tokens(x)[0, :, 48].sum().backward()
@@ -109,6 +111,19 @@ def test_all_problems_come_in_one_message_and_presets_are_named():
     with pytest.raises(ValueError, match="preset 'huge' is unknown; use one of paper, joint"):
         SPEC.build({"preset": "huge"})
     assert SPEC.build({**TINY, "layers": None}).cfg == SPEC.build(TINY).cfg
+
+
+def test_pooling_is_the_one_of_torch_in_value_and_gradient():
+    x = torch.randint(0, 4, (2, 3, 40), generator=torch.Generator().manual_seed(0)).double()
+    x[0, 0, 3] = torch.nan
+    cotangent = torch.rand(2, 3, 20, generator=torch.Generator().manual_seed(1)).double()
+    ours, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
+    found, expected = larger_of_two(ours), F.max_pool1d(theirs, 2)
+    assert torch.equal(found.nan_to_num(9), expected.nan_to_num(9))  # ties and NaN too
+    assert bool(found[0, 0, 1].isnan())
+    found.backward(cotangent)
+    expected.backward(cotangent)
+    assert torch.equal(ours.grad[1], theirs.grad[1])
 
 
 ABLATIONS = [
