@@ -9,7 +9,7 @@
    positions that carry importance. Clusters whose means are alike are joined.
 
 TF-MoDISco does the same with more care for rare motifs. It is not used here: it brings eleven
-packages (430 MB; two of them under the GPL), and conda-forge and bioconda do not have it. Who has it
+packages (430 MB; two of them under the GPL), and conda-forge and bioconda lack it. Who has it
 can run it on the files of `write_modisco`.
 
 Shapes: n sequences, L bases, W width of a seqlet with flanks, S seqlets.
@@ -48,8 +48,8 @@ class Options:
     width: int = 15
     flank: int = 5
     fdr: float = 0.05
-    similar: float = 0.5
-    joined: float = 0.8
+    similar: float = 0.6
+    joined: float = 0.85
     fewest: int = 20
     most: int = 3000
     seed: int = 0
@@ -142,8 +142,11 @@ def _sums(values: np.ndarray, width: int) -> np.ndarray:
 
 
 def _peaks(sums: np.ndarray, width: int) -> np.ndarray:
-    """True at windows, the largest first, that overlap no larger one taken before by over half."""
-    apart = width // 2
+    """True at windows, the largest first, that overlap none taken before.
+
+    Half overlaps would be taken for a second motif wherever a site is longer than the window.
+    """
+    apart = width - 1
     taken = np.zeros(sums.shape, bool)
     for row, values in enumerate(sums):
         blocked = values <= 0

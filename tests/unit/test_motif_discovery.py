@@ -76,6 +76,15 @@ def test_planted_motifs_are_found_at_their_places_and_called_by_their_names(sequ
         assert max(off) <= 3
 
 
+def test_each_of_many_factors_is_found_once_though_a_site_is_longer_than_the_window():
+    factors = (0, 8, 9, 12, 14, 20, 27)
+    assert len(FACTORS.pwms[8]) == 19 > Options().width
+    codes, values, _ = planted(factors, 300, 460, noise=0.3)
+    known = [Motif(name, pwm) for name, pwm in zip(NAMES, FACTORS.pwms, strict=True)]
+    table = motif_matching.match(discover(codes, values), known, shuffles=20)
+    assert sorted(table["match"]) == sorted(NAMES[k] for k in factors)
+
+
 def test_sites_and_matrices_are_those_of_the_sequences(sequences, found):
     codes, values, _ = sequences
     for motif in found:
