@@ -72,10 +72,13 @@ def background(
         chrom, position, ref, alt, id (empty) and `of`, the row of the variant in the table.
     """
     matching = matching or Matching()
+    peaks = {}
+    for chrom, rows in () if regions is None else regions.groupby("chrom", sort=False):
+        peaks[chrom] = rows[["start", "end"]].to_numpy(np.int64)
     found = []
     for i, row in enumerate(table.itertuples(index=False)):
         if len(row.ref) == len(row.alt) == 1:
-            region = _region(row, regions)
+            region = _region(row, peaks)
             drawn = _drawn(row, region, reader, genome, matching)
             found.append(drawn.assign(chrom=row.chrom, id="", of=i))
     columns = ["chrom", "position", "ref", "alt", "id", "of"]
@@ -84,13 +87,11 @@ def background(
     return pd.concat(found, ignore_index=True)[columns]
 
 
-def _region(row: NamedTuple, regions: pd.DataFrame | None) -> tuple[int, int] | None:
-    if regions is None:
-        return None
-    inside = (regions["chrom"] == row.chrom) & (regions["start"] <= row.position)
-    inside &= regions["end"] > row.position
-    hit = regions[inside]
-    return None if hit.empty else (int(hit["start"].iloc[0]), int(hit["end"].iloc[0]))
+def _region(row: NamedTuple, peaks: dict[str, np.ndarray]) -> tuple[int, int] | None:
+    """The first peak (start, end) that holds a variant; None without any."""
+    own = peaks.get(row.chrom, np.zeros((0, 2), np.int64))
+    hit = np.flatnonzero((own[:, 0] <= row.position) & (own[:, 1] > row.position))
+    return (int(own[hit[0], 0]), int(own[hit[0], 1])) if len(hit) else None
 
 
 def _drawn(

@@ -1,0 +1,81 @@
+"""Variants planted in the simulation: read, checked, and scored by scanning for their motif."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from epiloom.data import variants as tables
+from epiloom.data.genome import Genome
+from epiloom.data.sequence import decode, reverse_complement
+from epiloom.data.simulate import Plan
+from epiloom.data.simulate.addresses import Addresses
+from epiloom.data.simulate.motifs import NAMES
+from epiloom.data.simulate.truth import write_truth
+from epiloom.data.simulate.world import make_world
+from epiloom.studies import variants
+from tests.made_sequences import GEOMETRY, MadeGenome
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("simulated")
+    plan = Plan(cells=("E003", "E116"))
+    world, addresses = make_world(plan), Addresses(plan, folder)
+    write_truth(world, addresses)
+    layout = world.layout
+    spans = zip(layout.names, layout.starts, layout.lengths, strict=False)
+    text = {name: decode(world.codes[start : start + n]) for name, start, n in spans}
+    genome = Genome("hg19", tuple(text), tuple(map(len, text.values())))
+    truth = pd.read_csv(addresses.truth("variants.tsv"), sep="\t", keep_default_na=False)
+    table = truth.assign(position=truth["position"] + 1)[["chrom", "position", "ref", "alt"]]
+    table.to_csv(folder / "variants.tsv", sep="\t", index=False)
+    checked = tables.check(
+        tables.read(folder / "variants.tsv"), "truth", genome, MadeGenome(**text)
+    )
+    return world, MadeGenome(**text), truth, checked
+
+
+def scanning(pwm: np.ndarray):
+    """A predictor: summed odds of the factor's sites, on both strands, by bin."""
+    odds = np.log2(np.vstack([pwm.T / 0.25, np.ones(len(pwm))]))  # [5, width]
+
+    def predict(bases, conservation):
+        total = np.zeros(bases.shape)
+        width = len(pwm)
+        for codes, turn in ((bases, False), (reverse_complement(bases), True)):
+            score = sum(odds[codes[:, j : codes.shape[1] - width + 1 + j], j] for j in range(width))
+            strength = 2.0 ** (score - odds.max(axis=0).sum())
+            at = width // 2
+            found = np.zeros(bases.shape)
+            found[:, at : at + score.shape[1]] = strength
+            total += found[:, ::-1] if turn else found
+        binned = total.reshape(len(bases), -1, GEOMETRY.bin_bp).sum(axis=2)[:, None]
+        return binned[..., GEOMETRY.crop_bins : GEOMETRY.crop_bins + GEOMETRY.bins]
+
+    return predict
+
+
+def test_all_planted_variants_fit_the_simulated_genome(simulated):
+    _, _, truth, checked = simulated
+    assert checked.counts == {"given": len(truth), "kept": len(truth)}
+
+
+def test_variants_that_break_a_site_lose_its_factor_and_neutral_ones_do_not(simulated):
+    world, reader, truth, checked = simulated
+    keys = ["chrom", "position", "ref", "alt"]
+    table = checked.table.merge(truth[[*keys, "where", "factor"]], on=keys, validate="1:1")
+    options = variants.Options(shifts=(0,))
+    losses = []
+    for factor in ("SP1", "CTCF", "REST"):
+        predict = scanning(world.factors.pwms[NAMES.index(factor)])
+        own = table[table["factor"] == factor].head(15)
+        others = table[table["where"] == "background"].head(15)
+        broken = variants.score(own, predict, reader, GEOMETRY, (factor,), options)
+        neutral = variants.score(others, predict, reader, GEOMETRY, (factor,), options)
+        assert len(broken) > 3 and (broken["sad"] < 0).all()
+        at = broken["max_start"] + GEOMETRY.bin_bp / 2
+        assert (abs(at - broken["position"]) <= GEOMETRY.bin_bp).all()
+        losses.append(broken["sad"].median() / neutral["sad"].abs().median())
+    assert max(losses) < -10
