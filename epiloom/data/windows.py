@@ -34,11 +34,7 @@ def tiled(genome: Genome, geometry: Geometry, strides: Mapping[str, int]) -> pd.
     Raises:
         InputError: a stride off the grid.
     """
-    bad = sorted({s for s in strides.values() if s < 1 or s % geometry.bin_bp})
-    if bad:
-        raise InputError(
-            "stride", f"{bad} bp; give a multiple of the bin size, {geometry.bin_bp} bp"
-        )
+    _check_strides(strides, geometry)
     starts = [
         np.arange(0, length - geometry.seq_bp + 1, strides[chrom], dtype=np.int64)
         for chrom, length in zip(genome.chromosomes, genome.lengths, strict=True)
@@ -47,6 +43,63 @@ def tiled(genome: Genome, geometry: Geometry, strides: Mapping[str, int]) -> pd.
     return pd.DataFrame(
         {"chrom": np.repeat(genome.chromosomes, counts), "start": np.concatenate(starts)}
     )
+
+
+def _check_strides(strides: Mapping[str, int], geometry: Geometry) -> None:
+    bad = sorted({s for s in strides.values() if s < 1 or s % geometry.bin_bp})
+    if bad:
+        raise InputError(
+            "stride", f"{bad} bp; give a multiple of the bin size, {geometry.bin_bp} bp"
+        )
+
+
+def covering(
+    regions: pd.DataFrame, genome: Genome, geometry: Geometry, strides: Mapping[str, int]
+) -> pd.DataFrame:
+    """Windows whose predicted bins tile the regions, for targets that are known there only.
+
+    The first window predicts from the first bin of a region on, the last one up to its last bin. A
+    region of fewer bins than are predicted gets one window, with the region in its middle. Windows
+    across a chromosome's end are left out.
+
+    Args:
+        regions: chrom, start, end; touching ones count as one. A bin belongs to a region if all of
+            it lies inside.
+        strides: as for `tiled`.
+
+    Returns:
+        chrom, start, in genome order, each window once.
+    """
+    _check_strides(strides, geometry)
+    b, own = geometry.bin_bp, []
+    for chrom, first, last in inner_bins(regions, genome, b):
+        end = last - geometry.bins
+        if end < first:
+            begins = [first - (geometry.bins - (last - first)) // 2]
+        else:
+            begins = [*range(first, end, strides[chrom] // b), end]
+        starts = np.array(begins) * b - geometry.crop_bp
+        inside = (starts >= 0) & (starts + geometry.seq_bp <= genome.length(chrom))
+        own += [(genome.index(chrom), start) for start in starts[inside].tolist()]
+    places = np.array(sorted(set(own)), np.int64).reshape(-1, 2)
+    names = np.asarray(genome.chromosomes)[places[:, 0]]
+    return pd.DataFrame({"chrom": names, "start": places[:, 1]})
+
+
+def inner_bins(regions: pd.DataFrame, genome: Genome, bin_bp: int) -> list[tuple[str, int, int]]:
+    """Runs of bins (chrom, first, last), last not included, that lie inside regions altogether."""
+    found = []
+    for chrom in genome.chromosomes:
+        own = regions[regions["chrom"] == chrom].sort_values("start")
+        merged: list[list[int]] = []
+        for start, end in zip(own["start"].tolist(), own["end"].tolist(), strict=True):
+            if merged and start <= merged[-1][1]:
+                merged[-1][1] = max(merged[-1][1], end)
+            else:
+                merged.append([start, end])
+        bins = ((-(-start // bin_bp), end // bin_bp) for start, end in merged)
+        found += [(chrom, first, last) for first, last in bins if first < last]
+    return found
 
 
 def centred(regions: pd.DataFrame, genome: Genome, geometry: Geometry) -> pd.DataFrame:
@@ -106,6 +159,7 @@ def windows(
     rule: str = "max_masked",
     max_masked: float = 0.5,
     regions: pd.DataFrame | None = None,
+    within: pd.DataFrame | None = None,
     split: str = "chromosomes",
     seed: int = 2022,
 ) -> pd.DataFrame:
@@ -121,6 +175,7 @@ def windows(
             "max_masked" those with a larger share than `max_masked`, and those without any
             unmasked predicted bin.
         regions: chrom, start, end: windows around their middles instead of tiles.
+        within: chrom, start, end: tiles of these regions instead of chromosomes (see `covering`).
         split: "chromosomes"; or "random_windows", which ignores the fold and deals 80 % of the
             windows to training, the rest to validation, only to repeat what was published:
             neighbours, and with a small stride the same bins, are then in both parts.
@@ -140,7 +195,11 @@ def windows(
         held = set() if apart else {*fold.get("validation", ()), *fold.get("test", ())}
         stride, other = stride_bp or geometry.seq_bp, held_out_stride_bp or geometry.target_bp
         strides = {c: other if c in held else stride for c in genome.chromosomes}
-        table = tiled(genome, geometry, strides)
+        table = (
+            tiled(genome, geometry, strides)
+            if within is None
+            else covering(within, genome, geometry, strides)
+        )
     if flags is not None and len(table):
         whole, inner = masked_share(table["chrom"], table["start"], flags, genome, geometry)
         keep = whole == 0 if rule == "drop_any" else (whole <= max_masked) & (inner < 1)

@@ -7,7 +7,7 @@ chromosomes, joined in the order of the genome.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,18 @@ import numpy as np
 import pandas as pd
 import torch
 
+from epiloom.data.bed import read_bed
 from epiloom.data.conservation import stored_conservation
 from epiloom.data.files import atomic
 from epiloom.data.genome import Genome
 from epiloom.data.sequence import stored_bases
 from epiloom.data.targets import StoredTargets
 from epiloom.data.window_reader import WindowReader
+from epiloom.data.windows import inner_bins
 from epiloom.learn import devices, track_baselines, track_metrics
 from epiloom.learn.evaluation import load_model
-from epiloom.learn.predict_regions import Tiling, predict_regions
+from epiloom.learn.predict_regions import predict_regions
+from epiloom.learn.region_windows import CENTRED, Region, Tiling
 from epiloom.learn.track_sums import Grid
 from epiloom.learn.windows import geometry_of
 from epiloom.plan.errors import InputError
@@ -85,7 +88,7 @@ def predict_held_out(
     reader = WindowReader.stored(store, [], settings["conserved_by"], shape)
     genome = reader.genome
     chroms = held_out(settings, genome)
-    regions = [(chrom, 0, genome.length(chrom)) for chrom in chroms]
+    regions, tiling = asked(files, chroms, genome, shape.bin_bp)
     first = _first(chroms, genome, shape.bin_bp)
     with atomic(out) as tmp:
         total = first[None]
@@ -93,11 +96,29 @@ def predict_held_out(
         values = np.lib.format.open_memmap(tmp, "w+", np.float16, size)
         values[:] = np.nan
         predict = predictor(spec, weights, threads=threads)
-        for block in predict_regions(predict, reader, regions, genome, shape, GRID):
+        for block in predict_regions(predict, reader, regions, genome, shape, tiling):
             at = first[block.chrom] + block.first
             values[:, at : at + block.values.shape[1]] = block.values
         values.flush()
         del values
+
+
+def asked(
+    files: Mapping[str, Any], chroms: Sequence[str], genome: Genome, bin_bp: int
+) -> tuple[list[Region], Tiling]:
+    """What to predict of some chromosomes: all, or the regions of the configuration on them."""
+    if "within" not in files:
+        return [(chrom, 0, genome.length(chrom)) for chrom in chroms], GRID
+    regions = [region for region in _within(files, genome, bin_bp) if region[0] in chroms]
+    if not regions:
+        raise InputError(files["within"], "no region lies on a held-out chromosome; add some")
+    return regions, CENTRED
+
+
+def _within(files: Mapping[str, Any], genome: Genome, bin_bp: int) -> list[Region]:
+    """The regions of the configuration, cut to whole bins."""
+    inner = inner_bins(read_bed(files["within"], genome), genome, bin_bp)
+    return [(chrom, first * bin_bp, last * bin_bp) for chrom, first, last in inner]
 
 
 def _first(chroms: list[str], genome: Genome, bin_bp: int) -> dict[str | None, int]:
@@ -127,7 +148,7 @@ def evaluate(
     name = f"{model}_shuffled" if settings["shuffled"] else model
     both = {name: dict(zip(tracks, found, strict=True))}
     if not settings["shuffled"]:  # a control of the model alone
-        both |= _baselines(settings, store, grid, truths, chroms)
+        both |= _baselines(settings, files, grid, truths, chroms)
     peaks = files.get("peaks") or []
     paths = [peaks] if isinstance(peaks, str) else peaks
     labels = {Path(path).stem: np.load(path, mmap_mode="r", allow_pickle=False) for path in paths}
@@ -160,13 +181,17 @@ def _spread(path: str | Path, chroms: list[str], grid: Grid, tracks: int) -> np.
 
 def _baselines(
     settings: Mapping[str, Any],
-    store: Path,
+    files: Mapping[str, Any],
     grid: Grid,
     truths: Mapping[str, np.ndarray],
     chroms: list[str],
 ) -> dict[str, dict[str, np.ndarray]]:
     """What simple predictors say of the held-out chromosomes: name -> track -> vector."""
     genome, conserved = grid.genome, settings["conserved_by"]
+    store, regions = Path(files["manifest"]).parent, None
+    if "within" in files:  # where they are one per contig, position in them may mean something
+        inner = _within(files, genome, grid.bin_bp)
+        regions = pd.DataFrame(inner, columns=["chrom", "start", "end"])
     scores = stored_conservation(store, conserved, genome).vector if conserved else None
     apart = set(chroms)
     data = track_baselines.Data(
@@ -178,7 +203,7 @@ def _baselines(
         scores,
     )
     made = {}
-    for name, baseline in track_baselines.fit(data, seed=settings["seed"]).items():
+    for name, baseline in track_baselines.fit(data, regions, settings["seed"]).items():
         vectors = track_baselines.vectors(baseline, grid, chroms, len(truths))
         made[name] = dict(zip(truths, vectors, strict=True))
     return made

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from epiloom.data.bed import read_bed
 from epiloom.data.genome import Genome
 from epiloom.data.geometry import Geometry
 from epiloom.data.window_reader import WindowReader
@@ -59,6 +60,7 @@ class WindowTable:
             settings["fold"],
             stride_bp=settings["stride_bp"] or shape.target_bp,
             flags=flags,
+            within=read_bed(files["within"], genome) if "within" in files else None,
             seed=settings["seed"],
             **settings["windows"],
         )

@@ -86,6 +86,9 @@ def add(plan: Plan, root: Path, add_file: Callable[..., str]) -> list[str]:
     if any(_conserved(plan.config["models"][model]) for model in models(plan)):
         key = plan.config["sequence"]["conservation"]
         plan.inputs["conservation"] = add_file(key)
+    if within := plan.config["sequence"]["windows"]["within"]:
+        where = {"cell": "windows", "mark": "within"}
+        plan.inputs["within"] = add_file("own_regions", "sequence.windows.within", within, **where)
     return []
 
 
@@ -123,12 +126,15 @@ def runs(plan: Plan, model: str, folds: list[dict], shared: dict) -> dict[tuple[
         shared: settings that do not depend on the fold.
     """
     options = plan.config["models"][model]
+    laid = plan.config["sequence"]["windows"]
     own = shared | {
         "tracks": list(plan.targets),
         "targets": {name: target.values for name, target in plan.targets.items()},
         "conserved_by": plan.config["sequence"]["conservation"] if _conserved(options) else None,
-        "windows": plan.config["sequence"]["windows"],
+        "windows": {key: value for key, value in laid.items() if key != "within"},
     }
+    if laid["within"]:
+        own["within"] = laid["within"]  # the regions themselves are a file of the examples
     made = {}
     for fold in folds:
         for shuffled in (False, True) if options["shuffled_control"] else (False,):
@@ -148,10 +154,17 @@ def example_files(plan: Plan, settings: dict) -> dict[str, str | list[str]]:
     }
     if settings["conserved_by"]:
         files["conservation"] = f"{store}/conservation/{settings['conserved_by']}.npy"
+    if "within" in plan.inputs:
+        files["within"] = plan.inputs["within"]
     return files
 
 
 def shown(plan: Plan) -> list[str]:
-    """Paths of what the report reads."""
-    names = ("history.tsv", "metrics.tsv")
-    return [f"results/{model}/{run}/{name}" for model, run in plan.sequence_runs for name in names]
+    """Paths of what the report reads: runs, and the tracks and scores of its example region."""
+    names = ("history.tsv", "metrics.tsv", "predictions.npy")
+    paths = [f"results/{model}/{run}/{name}" for model, run in plan.sequence_runs for name in names]
+    for settings in plan.sequence_runs.values():
+        files = example_files(plan, settings)
+        paths += [files["manifest"], files["mask"], *files["targets"]]
+        paths += [files["conservation"]] if "conservation" in files else []
+    return list(dict.fromkeys(paths))

@@ -128,6 +128,44 @@ def test_windows_around_regions_lie_on_the_grid_inside_and_once():
         assert start % 128 == 0 and abs(start + 2048 - middle) <= 128
 
 
+WITHIN = [("chr2", 150_001, 160_000), ("chr2", 160_000, 170_000), ("chr3", 40_000, 41_000)]
+WITHIN += [("chr1", 0, 90), ("chr1", 0, 9000), ("chr1", 20_000, 24_000), ("chr1", 23_000, 50_100)]
+
+
+def test_what_windows_within_regions_predict_tiles_these():
+    regions = pd.DataFrame(WITHIN, columns=["chrom", "start", "end"])
+    found = windows(GENOME, SMALL, FOLD, stride_bp=1280, within=regions)
+    predicted = {
+        chrom: (rows["start"].to_numpy()[:, None] // 128 + 4 + np.arange(24)).tolist()
+        for chrom, rows in found.groupby("chrom")
+    }
+    # chr1: whole bins of 0..9000, but for a window that would begin before the chromosome, and of
+    # 20,000..50,100; chr2: of 150,001..170,000; the last window of each ends with it
+    firsts = [row[0] for row in predicted["chr1"]]
+    assert firsts == [10, 20, 30, 40, 9000 // 128 - 24, *range(157, 367, 10), 50_100 // 128 - 24]
+    assert [row[0] for row in predicted["chr2"]] == [*range(1172, 1304, 24), 1304]
+    assert predicted["chr2"][-1][-1] == 170_000 // 128 - 1
+    # chr3: a region of fewer bins than are predicted (313..320) stands in the middle
+    assert predicted["chr3"] == [list(range(305, 329))]
+    assert found["part"].tolist() == sorted(
+        found["part"], key=["train", "validation", "test"].index
+    )
+    with pytest.raises(InputError, match="multiple of the bin size"):
+        windows(GENOME, SMALL, FOLD, stride_bp=100, within=regions)
+
+
+def test_the_middle_of_a_contig_takes_one_window_around_it():
+    genome = Genome("contigs", ("c0", "c1", "c2"), (131_072,) * 3)
+    middle = pd.DataFrame({"chrom": genome.chromosomes, "start": 32_768, "end": 98_304})
+    shape, fold = Geometry(98_304, 128, 128), {"validation": ["c1"], "test": ["c2"]}
+    found = windows(genome, shape, fold, within=middle)
+    assert (
+        found["start"].tolist()
+        == [16_384] * 3
+        == windows(genome, shape, fold, regions=middle)["start"].tolist()
+    )
+
+
 def test_masked_shares_are_those_of_the_bins():
     genome = Genome("t", ("chr1", "chr2"), (10_000, 10_000))
     flags = np.zeros(genome.total(128), np.uint8)

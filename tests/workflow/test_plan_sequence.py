@@ -85,6 +85,23 @@ def test_own_targets_of_another_assembly(tmp_path):
     assert a.values == {"sum_stat": "mean", "scale": 2, "clip_soft": None, "clip": 32.0}
 
 
+def test_regions_with_targets_are_a_file_of_the_examples(tmp_path):
+    bed = tmp_path / "my.bed"
+    bed.write_text("chr1\t0\t1000\n")
+    plain = runs.build(config(), ROOT)
+    asked = config(sequence={"windows": {"within": str(bed)}})
+    plan = runs.build(asked, ROOT)
+    settings = plan.runs["epiformer", "f"]
+    assert settings["within"] == str(bed) and "within" not in settings["windows"]
+    files = runs.example_files(plan, settings)
+    assert files["within"] == "resources/own/windows-within/my.bed"
+    assert plan.files[files["within"]].local == str(bed)
+    before = plain.runs["epiformer", "f"]
+    assert "within" not in before and "within" not in runs.example_files(plain, before)
+    with pytest.raises(InputError, match="sequence.windows.within: .*nowhere.bed does not exist"):
+        runs.build(config(sequence={"windows": {"within": "nowhere.bed"}}), ROOT)
+
+
 def test_all_problems_of_a_targets_table_are_told_with_their_lines(tmp_path):
     path = table(
         tmp_path,
