@@ -148,7 +148,7 @@ def write_bases(
     place = {chrom: i for i, chrom in enumerate(genome.chromosomes)}
     problems, known = [], []
     for chrom, start, values in pieces:
-        if chrom in place and 0 <= start and start + len(values) <= genome.lengths[place[chrom]]:
+        if chrom in place and start >= 0 and start + len(values) <= genome.lengths[place[chrom]]:
             known.append((place[chrom], int(start), values))
         else:
             where = f"{chrom}:{start}-{start + len(values)}"
