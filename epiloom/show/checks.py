@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -62,8 +63,8 @@ def _track_warnings(row: pd.Series) -> Iterable[str]:
         )
 
 
-def curve_warnings(found: Results) -> list[str]:
-    """Runs whose training looks unfinished or broken."""
+def curve_warnings(found: Any) -> list[str]:
+    """Runs whose training looks unfinished or broken; `found` has `histories` (Run -> table)."""
     warnings = []
     several = len({run.model for run in found.histories}) > 1
     for run, table in found.histories.items():

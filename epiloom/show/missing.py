@@ -11,11 +11,13 @@ from pathlib import Path
 
 from epiloom.show.facts import reads_partners
 from epiloom.show.results import Results, Run, track_names
+from epiloom.show.track_example import target_paths
 
 TAIL = 12  # lines of a log shown
 WIDEST = 300  # characters of a line shown
 READ = 65536  # bytes read from the end of a log
 # steps that every later one needs
+SEQUENCE = {"genome_bases", "genome_conservation"}  # what every model of DNA needs
 SHARED = {"download", "gene_table", "genome_manifest", "genome_mask", "simulate_epigenome"}
 
 
@@ -91,6 +93,7 @@ def _planned(found: Results) -> Iterator[_Planned]:
     """Everything the plan asks for, in the order of the work."""
     signals = {f"{run.cell}-{mark}" for run in found.runs for mark in run.marks.split("+")}
     signals |= {track.rpartition(".")[0] for track in track_names(found)}
+    targets = list(found.plan.get("targets") or {})
 
     def about(log: Log) -> set[str]:
         # a download is named after its file, so it holds the cell and the mark, but not the signal
@@ -98,13 +101,19 @@ def _planned(found: Results) -> Iterator[_Planned]:
 
     def shared(log: Log) -> bool:
         # a step whose log names no track serves all
-        return bool(SHARED.intersection(log.parts)) and not about(log)
+        return bool(SHARED.intersection(log.parts)) and not about(log) and not aim(log)
 
-    if found.plan:
+    def aim(log: Log) -> set[str]:
+        # targets that a log names: a target may be called like the beginning of another
+        return {t for t in targets if re.search(rf"(?<!\w){re.escape(t)}(?!\w)", log.path)}
+
+    if found.plan and found.about_genes:
         files = ["results/genes/genes.tsv", "results/genes/expression.tsv"]
         yield _Planned("genes and expression", files, _named("gene_table"), shared)
     for model in sorted({run.model for run in found.runs}) if found.plan else ():
-        yield _table(model, shared)
+        yield _table(model, shared, "metrics_table")
+    for model in sorted({run.model for run in found.sequence}) if found.plan else ():
+        yield _table(model, shared, "track_table")
     if track_names(found):
         files = ["results/qc/tracks.tsv"]
         either = _either(shared, about)
@@ -113,6 +122,10 @@ def _planned(found: Results) -> Iterator[_Planned]:
         yield _track(track, about, shared)
     for run in found.runs:
         yield _run(run, about, shared)
+    for target, path in target_paths(found.plan).items():
+        yield _target(target, path, aim, shared)
+    for run in found.sequence if found.plan else ():
+        yield _sequence_run(run, aim, shared)
     for path in found.plan.get("studies") or ():
         yield _study(path, about, shared)
 
@@ -125,8 +138,8 @@ def _either(*tests: Callable[[Log], object]) -> Callable[[Log], bool]:
     return lambda log: any(test(log) for test in tests)
 
 
-def _table(model: str, shared: Callable) -> _Planned:
-    path, own = f"results/tables/{model}.tsv", _named(f"{model}/metrics_table")
+def _table(model: str, shared: Callable, rule: str) -> _Planned:
+    path, own = f"results/tables/{model}.tsv", _named(f"{model}/{rule}")
     return _Planned(f"table of {model}", [path], own, _either(shared, lambda g: model in g.parts))
 
 
@@ -152,6 +165,28 @@ def _run(run: Run, about: Callable, shared: Callable) -> _Planned:
         return bool(shared(log) or contacts or signals & about(log))
 
     return _Planned(f"{run.model}/{run.name}", files, own, before)
+
+
+def _target(target: str, path: str, aim: Callable, shared: Callable) -> _Planned:
+    """A track that models of DNA predict."""
+    own = _named(f"bin_target/{target}")
+    return _Planned(f"target {target}", [path], own, lambda g: shared(g) or target in aim(g))
+
+
+def _sequence_run(run: Run, aim: Callable, shared: Callable) -> _Planned:
+    """A run of a model of DNA: it needs all targets, bases and conservation."""
+    names = ("history.tsv", "predictions.npy", "metrics.tsv")
+
+    def before(log: Log) -> bool:
+        return shared(log) or bool(aim(log)) or bool(SEQUENCE.intersection(log.parts))
+
+    own = f"{run.model}/{run.name}/"
+    return _Planned(
+        f"{run.model}/{run.name}",
+        [str(run.folder / name) for name in names],
+        lambda log: log.name.startswith(own),
+        before,
+    )
 
 
 def _study(path: str, about: Callable, shared: Callable) -> _Planned:

@@ -67,6 +67,11 @@ PREDICTORS = {
     "activity_3kb": ("D", GREEN),
     "activity_6kb": ("^", ORANGE),
     "activity_40kb": ("v", PURPLE),
+    "profile": ("<", SKY),  # from here on baselines of tracks that are predicted from DNA
+    "gc": ("s", SKY),
+    "gc_conservation": ("s", GREEN),
+    "kmer_ridge": ("^", ORANGE),
+    "other_cells": ("D", PURPLE),
     "shuffled": ("X", GREY),
 }
 
@@ -195,6 +200,7 @@ def comparison_figure(
     model: str,
     labels: Mapping[tuple[str, str], str],
     measure: str = "r",
+    axis_label: str = "",
 ) -> Figure:
     """Pearson r, or the area under the ROC curve, with its 95% interval.
 
@@ -206,6 +212,7 @@ def comparison_figure(
         model: the predictor drawn largest.
         labels: (cell, marks) -> row label; its order is the order from top to bottom.
         measure: what the columns r, r_low and r_high hold: r or auc.
+        axis_label: what the horizontal axis says instead of its usual text.
     """
     shown = metrics.dropna(subset=["r"])
     keys = [key for key in labels if ((shown["cell"] == key[0]) & (shown["marks"] == key[1])).any()]
@@ -224,7 +231,7 @@ def comparison_figure(
             rows = rows[[key in place for key in zip(rows["cell"], rows["marks"], strict=True)]]
             at = [place[key] for key in zip(rows["cell"], rows["marks"], strict=True)]
             _dots(axis, rows, np.array(at) + offset, predictor, model)
-        _comparison_axis(axis, keys, labels, measure)
+        _comparison_axis(axis, keys, labels, measure, axis_label)
         figure.legend(
             *axis.get_legend_handles_labels(),
             loc="outside upper left",
@@ -270,7 +277,7 @@ def _dots(axis: Axes, rows: pd.DataFrame, y: np.ndarray, predictor: str, model: 
 
 
 def _comparison_axis(
-    axis: Axes, keys: Sequence[tuple[str, str]], labels: Mapping, measure: str
+    axis: Axes, keys: Sequence[tuple[str, str]], labels: Mapping, measure: str, label: str
 ) -> None:
     """Row labels, stripes by cell, line of no information, scale above and below."""
     axis.set_yticks(range(len(keys)), [plain(labels[key]) for key in keys])
@@ -286,6 +293,6 @@ def _comparison_axis(
         "r": "Pearson r with observed log2(RPKM + 1)",
         "auc": "area under the ROC curve, expressed or not",
     }
-    axis.set_xlabel(f"{what[measure]}, test genes (95% interval)")
+    axis.set_xlabel(label or f"{what[measure]}, test genes (95% interval)")
     if len(keys) > 10:
         axis.tick_params(axis="x", top=True, labeltop=True)

@@ -21,7 +21,6 @@ from matplotlib.ticker import MaxNLocator
 from epiloom.plan.errors import InputError
 from epiloom.show.canvas import BLUE, GREEN, GREY, ORANGE, WIDTH, fixed, plain, style
 from epiloom.show.genes_lane import genes_lane
-from epiloom.show.predicted_tracks import log_moments
 
 CAPTION = (
     "Predicted and, where known, observed signal per bin; the rows of a track share their scale, "
@@ -183,7 +182,7 @@ def _track(rows: pd.DataFrame, place: Place, seen: bool, height: float) -> tuple
     name = str(rows["track"].iloc[0])
     said = None
     if seen:
-        r = log_moments(rows["observed"].to_numpy(), rows["predicted"].to_numpy()).r
+        r = _agreement(rows["observed"].to_numpy(float), rows["predicted"].to_numpy(float))
         said = f"r {fixed(r, 2)}" if r is not None else "r undefined"
 
     def draw(kind: str) -> Callable[[Axes], None]:
@@ -201,6 +200,15 @@ def _track(rows: pd.DataFrame, place: Place, seen: bool, height: float) -> tuple
         return on
 
     return [(height, draw(kind)) for kind in kinds], merged
+
+
+def _agreement(observed: np.ndarray, predicted: np.ndarray) -> float | None:
+    """r of log2(x + 1) where both are there, below 0 counts as 0; None if undefined."""
+    there = np.isfinite(observed) & np.isfinite(predicted)
+    sides = [np.log2(np.maximum(values[there], 0) + 1) for values in (observed, predicted)]
+    if there.sum() < 2 or any(side.min() == side.max() for side in sides):
+        return None
+    return float(np.corrcoef(*sides)[0, 1])
 
 
 def _grid(rows: pd.DataFrame, kind: str) -> tuple[np.ndarray, np.ndarray, int]:

@@ -21,8 +21,10 @@ from epiloom.show.compare import compare
 from epiloom.show.marks import mark_table
 from epiloom.show.missing import gaps, others, read_logs
 from epiloom.show.plots_data import MAX_MISSING, duration, memory
+from epiloom.show.report_tracks import track_part
 from epiloom.show.results import Results, read, track_names
 from epiloom.show.study_sections import sections
+from epiloom.show.track_results import read_tracks
 from epiloom.show.verdicts import chance_limit, verdicts
 
 log = logging.getLogger("epiloom")
@@ -79,20 +81,24 @@ def _context(found: Results, partial: bool) -> dict[str, Any]:
     logs = read_logs(found.work)
     missing = gaps(found, logs)
     plan = found.plan
+    tracks = track_part(found, read_tracks(found))
     context = {
         **_data(found),
         **_models(found),
+        "about_genes": found.about_genes,
+        "tracks": tracks,
+        "question": tables.question(found),
         "studies": sections(found),
         "plan": plan,
         "simulated": bool(plan.get("simulated")),
         "partial": partial,
         "digest": tables.digest(found),
         "config_text": yaml.safe_dump(_plain(plan.get("config") or {}), sort_keys=False),
-        "folds": tables.folds(found),
+        "folds": tables.folds(found, tracks.bins if tracks else {}),
         "cell_name": found.cell_name,
         "commands": tables.commands(found),
         "gaps": missing,
-        "expected": len(found.runs) + len(track_names(found)) + len(plan.get("studies") or []),
+        "expected": _expected(found),
         "other_logs": others(logs, missing),
         "cost": tables.cost(found.benchmarks),
         "cost_figures": figures.cost_figures(found),
@@ -100,6 +106,13 @@ def _context(found: Results, partial: bool) -> dict[str, Any]:
         "is_number": lambda value: isinstance(value, (int, float)) and bool(np.isfinite(value)),
     }
     return context | {"unreadable": list(dict.fromkeys(found.unreadable))}
+
+
+def _expected(found: Results) -> int:
+    """Runs, tracks and studies of the plan."""
+    runs, plan = len(found.runs) + len(found.sequence), found.plan
+    tracks = len(track_names(found)) + len(plan.get("targets") or {})
+    return runs + tracks + len(plan.get("studies") or [])
 
 
 def _data(found: Results) -> dict[str, Any]:
@@ -122,7 +135,7 @@ def _models(found: Results) -> dict[str, Any]:
     marks = mark_table(found)
     chosen = figures.shown_keys(found, rows)
     return {
-        "verdicts": verdicts(rows, found, pairs),
+        "verdicts": verdicts(rows, found, pairs) if found.about_genes else [],
         "marks": tables.marks(marks),
         "mark_figures": figures.mark_figures(marks),
         "closing": tables.closing(found),

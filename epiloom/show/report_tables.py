@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -19,18 +19,29 @@ from epiloom.studies.groups import GROUPS
 # --- what was run --------------------------------------------------------------------------------
 
 
+def question(found: Results) -> str:
+    """What the study asks: the title of the page."""
+    marks, dna = "hich histone mark predicts expression", "ow well does DNA predict the signal"
+    if found.about_genes and found.sequence:
+        return f"W{marks}, and h{dna}?"
+    return f"W{marks}?" if found.about_genes else f"H{dna}?"
+
+
 def digest(found: Results) -> list[tuple[str, str]]:
     """(key, value) of what was run, in the order a reader asks for it."""
     plan = found.plan
     config = plan.get("config") or {}
-    models = sorted({run.model for run in found.runs}, key=model_order)
+    runs = [*found.runs, *found.sequence]
+    models = sorted({run.model for run in runs}, key=model_order)
     marks = plan.get("marks") or sorted({m for run in found.runs for m in run.marks.split("+")})
+    cells = "; ".join(found.cell_name(cell) for cell in found.cells)
     rows = [
         ("assembly", config.get("assembly", "")),
-        ("cells", "; ".join(found.cell_name(cell) for cell in found.cells)),
-        ("marks", ", ".join(marks)),
+        ("cells", cells if found.about_genes else ""),
+        ("marks", ", ".join(marks) if found.about_genes else ""),
+        ("tracks predicted from DNA", _told_targets(plan)),
         ("models", ", ".join(full_name(model, config) for model in models)),
-        ("runs", _count_runs(found.runs)),
+        ("runs", _count_runs(runs)),
         ("seed", plan.get("seed", "")),
         ("configuration", plan.get("config_file", "")),
         ("code", f"commit {plan['commit']}" if plan.get("commit") else ""),
@@ -41,6 +52,11 @@ def digest(found: Results) -> list[tuple[str, str]]:
         listed = [f"{key} {_short(value)}" for key, value in told.items()]
         rows.append((f"{model_name(name)} settings", "; ".join(listed)))
     return [(key, str(value)) for key, value in rows if value not in ("", None)]
+
+
+def _told_targets(plan: dict[str, Any]) -> str:
+    targets = plan.get("targets") or {}
+    return "; ".join(f"{name} ({told})" if told else name for name, told in targets.items())
 
 
 def _short(value: Any) -> str:
@@ -57,24 +73,35 @@ def _count_runs(runs: Sequence[Run]) -> str:
     if not runs:
         return ""
     controls = sum(run.shuffled for run in runs)
-    text = f"{len(runs) - controls} training runs"
+    real = len(runs) - controls
+    text = f"{real} training run{'s' if real != 1 else ''}"
     return f"{text} and {controls} with shuffled labels" if controls else text
 
 
-def folds(found: Results) -> list[dict[str, Any]]:
-    """name, validation, test (chromosomes) and the number of test genes, if known."""
+def folds(found: Results, bins: Mapping[str, int]) -> list[dict[str, Any]]:
+    """name, validation, test (chromosomes) and the number of test genes and bins, if known.
+
+    Args:
+        bins: fold -> test bins of models of DNA.
+    """
     config = found.plan.get("config") or {}
     folds = {name: dict(fold) for name, fold in (config.get("folds") or {}).items()}
     for row in found.plan.get("runs") or []:
         if isinstance(row["fold"], dict):
             folds.setdefault(row["fold"]["name"], row["fold"])
-    for run in found.runs:
+    if config.get("swap_folds"):
+        swapped = {f"{name}s": fold for name, fold in folds.items()}
+        for name, fold in swapped.items():
+            turned = {"validation": fold.get("test"), "test": fold.get("validation")}
+            folds.setdefault(name, turned)
+    for run in (*found.runs, *found.sequence):
         folds.setdefault(run.fold, {})
     made = []
     for name, fold in folds.items():
         n = found.metrics.loc[found.metrics["fold"] == name, "n"].dropna()
         chroms = {part: ", ".join(fold.get(part) or []) for part in ("validation", "test")}
-        made.append({"name": name, **chroms, "genes": int(n.max()) if len(n) else None})
+        genes = int(n.max()) if len(n) else None
+        made.append({"name": name, **chroms, "genes": genes, "bins": bins.get(name)})
     return made
 
 
@@ -164,7 +191,7 @@ def commands(found: Results) -> list[tuple[str, str]]:
     options = found.plan.get("options", f"--cores all{given}")
     edited = config or "config/config.yaml"
     rows = []
-    runs = [run for run in found.runs if not run.shuffled]
+    runs = [run for run in (*found.runs, *found.sequence) if not run.shuffled]
     if runs:
         folder = str(runs[0].folder)
         metrics, weights = (shlex.quote(f"{folder}/{n}") for n in ("metrics.tsv", "weights.pt"))
@@ -174,12 +201,8 @@ def commands(found: Results) -> list[tuple[str, str]]:
         rows.append(
             ("train one model again from the start", f"snakemake {weights} --force {options}")
         )
-    rows.append(
-        (
-            f"add a mark or a cell: edit marks or cells in {edited}, then look",
-            f"snakemake -n {options}",
-        )
-    )
+    add = "a mark or a cell: edit marks or cells" if found.about_genes else "a track: edit targets"
+    rows.append((f"add {add} in {edited}, then look", f"snakemake -n {options}"))
     rows.append(("run it: only what is new is computed", f"snakemake {options}"))
     reads = [track for track in track_names(found) if track.endswith(".reads")]
     if reads:

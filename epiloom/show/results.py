@@ -60,6 +60,12 @@ class Results:
     genes: pd.DataFrame = field(default_factory=pd.DataFrame)
     benchmarks: pd.DataFrame = field(default_factory=pd.DataFrame)
     unreadable: list[str] = field(default_factory=list)
+    sequence: list[Run] = field(default_factory=list)  # of models of DNA; no cell, no marks
+
+    @property
+    def about_genes(self) -> bool:
+        """Whether marks, genes and their models are part of it; False for a study of DNA alone."""
+        return bool(self.runs or self.plan.get("tracks")) or not self.sequence
 
     @property
     def cells(self) -> dict[str, str]:
@@ -78,8 +84,9 @@ def read_metrics(work: str | Path, plan: dict[str, Any] | None) -> Results:
     work = Path(work)
     unreadable: list[str] = []
     plan = _plan(work, plan, unreadable)
-    runs = planned_runs(plan) or found_runs(work)
-    found = Results(work, plan, runs, pd.DataFrame(), unreadable=unreadable)
+    sequence = sequence_runs(work, plan)
+    runs = planned_runs(plan) or ([] if plan.get("sequence") else found_runs(work))
+    found = Results(work, plan, runs, pd.DataFrame(), unreadable=unreadable, sequence=sequence)
     found.metrics = _metrics(found)
     return found
 
@@ -159,6 +166,22 @@ def planned_runs(plan: dict[str, Any]) -> list[Run]:
     return runs
 
 
+def sequence_runs(work: Path, plan: dict[str, Any]) -> list[Run]:
+    """Runs of models of DNA, named {fold}[.shuffled]: those of the plan, else those with results.
+
+    They have neither cell nor marks.
+    """
+    rows = [(row["model"], row["run"]) for row in plan.get("sequence") or []]
+    if not plan:
+        paths = sorted((work / "results").glob("*/*/predictions.npy"))
+        rows = [(path.parent.parent.name, path.parent.name) for path in paths]
+    suffix = ".shuffled"
+    return [
+        Run(model, run, "", "", run.removesuffix(suffix), run.endswith(suffix))
+        for model, run in rows
+    ]
+
+
 def found_runs(work: Path) -> list[Run]:
     """The runs that left a table, from their folders' names {cell}.{marks}.{fold}[.shuffled]."""
     runs = {}
@@ -196,7 +219,8 @@ def _metrics(found: Results) -> pd.DataFrame:
     Only the test part is kept: validation genes chose the epoch, so their numbers flatter.
     """
     tables = []
-    models = sorted({run.model for run in found.runs} | set(_configured_models(found.plan)))
+    models = {run.model for run in found.runs} | set(_configured_models(found.plan))
+    models = sorted(models - {run.model for run in found.sequence})  # theirs has other columns
     for model in models:
         table = table_of(
             found.work / "results" / "tables" / f"{model}.tsv", METRICS, found.unreadable
