@@ -25,10 +25,10 @@ endif
 PYTHON = .venv/bin/python
 SNAKEMAKE = $(PYTHON) -m snakemake --directory "$(DIR)" --configfile "$(CONFIG)"
 
-.PHONY: help setup demo real e003 report sources test lint docs lock clean rescue
+.PHONY: help setup demo real e003 dnase pilot_dna report sources test lint docs lock clean rescue
 
 help: ## this list
-	@grep -hE '^[a-z0-9]+:.*## ' Makefile | sed -E 's/^([a-z0-9]+):.*## /  make \1\t/' | expand -t 18
+	@grep -hE '^[a-z0-9_]+:.*## ' Makefile | sed -E 's/^([a-z0-9_]+):.*## /  make \1\t/' | expand -t 18
 
 setup: ## install into .venv (bedtools through apt-get when run as root)
 	@envs/setup.sh
@@ -39,10 +39,18 @@ real: DIR = real
 real: CONFIG = config/examples/real.yaml
 e003: DIR = e003
 e003: CONFIG = config/examples/e003.yaml
+dnase: DIR = dnase
+dnase: CONFIG = config/examples/dnase.yaml
+pilot_dna: DIR = pilot_dna
+pilot_dna: CONFIG = config/examples/pilot_dna.yaml
 demo: setup ## everything on simulated data, no network (minutes)
 real: setup ## the same on real Roadmap signal of the ENCODE pilot regions
 E003 = $(wildcard ../shared/data/roadmap_e003/genes.tsv)
 e003: $(if $(E003),setup) ## both models on real read depth around 100 genes (skipped without it)
+DNASE = $(wildcard ../shared/data/hg38_dnase_windows/genome.fa.gz)
+dnase: $(if $(DNASE),setup) ## Epiformer on DNA and DNase of 65 hg38 contigs (skipped without them)
+PILOT = $(wildcard ../shared/data/hg19_pilot_mini/genome.fa.gz)
+pilot_dna: $(if $(PILOT),setup) ## Epiformer on DNA and conservation of 3.3 Mb (skipped without it)
 
 define everything
 	$(SNAKEMAKE) --cores $(CORES)
@@ -58,6 +66,18 @@ ifneq ($(E003),)
 	$(everything)
 else
 	@echo "e003: skipped, its tracks and genes are not in ../shared/data/roadmap_e003"
+endif
+dnase:
+ifneq ($(DNASE),)
+	$(everything)
+else
+	@echo "dnase: skipped, its contigs are not in ../shared/data/hg38_dnase_windows"
+endif
+pilot_dna:
+ifneq ($(PILOT),)
+	$(everything)
+else
+	@echo "pilot_dna: skipped, its contigs are not in ../shared/data/hg19_pilot_mini"
 endif
 
 report: setup ## rebuild the report of DIR from what is finished
@@ -86,8 +106,8 @@ docs: setup ## remake config/README.md from the schema
 lock: ## remake requirements.lock from pyproject.toml (needs network)
 	@envs/lock.sh $(ARGS)
 
-# Downloads (resources/) stay. Without DIR: demo, real and e003.
-CLEAN = $(if $(filter command,$(origin DIR)),"$(DIR)",demo real e003)
+# Downloads (resources/) stay. Without DIR: those of all examples.
+CLEAN = $(if $(filter command,$(origin DIR)),"$(DIR)",demo real e003 dnase pilot_dna)
 clean: ## remove results, training state and logs, never downloads
 	@for dir in $(CLEAN); do for part in results runs logs benchmarks simulated; do \
 	if [ -e "$$dir/$$part" ]; then echo "removing $$dir/$$part"; rm -rf "$$dir/$$part"; fi; \

@@ -62,7 +62,8 @@ def tracked(*suffixes: str) -> list[Path]:
     if listed.returncode == 0:
         paths = [ROOT / line for line in listed.stdout.splitlines()]
     else:  # a copy without git: everything but what is generated
-        generated = {".git", ".venv", "demo", "real", "e003", "resources", "results", ".snakemake"}
+        generated = {".git", ".venv", "demo", "real", "e003", "dnase", "pilot_dna"}
+        generated |= {"resources", "results", ".snakemake"}
         paths = [p for p in ROOT.rglob("*") if not generated & set(p.relative_to(ROOT).parts)]
     real = [p for p in paths if p.is_file() and "__pycache__" not in p.parts]
     return [p for p in real if not suffixes or p.suffix in suffixes or p.name in suffixes]
