@@ -87,7 +87,7 @@ class MadeTracks:
         drawn = {}
         for track, truth in self.truths.items():
             y = np.log2(truth.astype(float) + 1) * 0.7 + self.rng.normal(0, noise, len(truth))
-            drawn[track] = np.maximum(2**y - 1, 0).astype(np.float16)
+            drawn[track] = np.clip(2**y - 1, 0, 60_000).astype(np.float16)
         return drawn
 
     def _run(self, row: dict) -> pd.DataFrame:
