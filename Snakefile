@@ -19,6 +19,7 @@ include: "rules/train.smk"
 include: "rules/evaluate.smk"
 include: "rules/mark_activity.smk"
 include: "rules/perturbation.smk"
+include: "rules/interpret.smk"
 include: "rules/report.smk"
 
 

@@ -65,6 +65,31 @@ def predictor(
     return predict
 
 
+def gradient(
+    spec: Any, weights: str | Path, device: str = "auto", threads: int | None = None
+) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """A function from bases and conservation, uint8 [n, L], to gradients, float32 [n, 4, L].
+
+    Of the predicted signal, summed over tracks and bins, with respect to a one-hot base: what a
+    little of that base would add there.
+    """
+    if threads:
+        devices.set_threads(threads)
+    place = torch.device(devices.pick_device(device))
+    net = load_model(spec, weights).to(place)
+
+    def slopes(bases: np.ndarray, conservation: np.ndarray) -> np.ndarray:
+        codes, scores = (torch.from_numpy(v).to(place) for v in (bases, conservation))
+        letters = torch.zeros_like(codes)
+        rows = [net.encode(letters + k, scores)[:, k : k + 1] for k in range(4)]
+        factor = torch.cat(rows, dim=1)  # what stands in a row where its base is
+        read = net.encode(codes, scores).requires_grad_()
+        (slope,) = torch.autograd.grad(spec.output(net.logits(read)).sum(), read)
+        return (slope[:, :4] * factor).float().cpu().numpy()
+
+    return slopes
+
+
 def held_out(settings: Mapping[str, Any], genome: Genome) -> list[str]:
     """Validation and test chromosomes of a run, in the order of the genome."""
     apart = {chrom for part in PARTS for chrom in settings["fold"][part]}

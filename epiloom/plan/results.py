@@ -40,6 +40,7 @@ def results(plan: Plan) -> list[str]:
         *(path for s in plan.gene_runs.values() for path in _partner_files(plan, s)),
         *(path for s in plan.sequence_runs.values() for path in _flat(example_files(plan, s))),
         *(f"results/{m}/{r}/{n}" for m, r in plan.runs for n in ("weights.pt", "metrics.tsv")),
+        *sequence.asked(plan),
         *activity.results(plan),
         *(f"results/tables/{name}" for name in MARKS if plan.gene_runs),
         "results/provenance.json",

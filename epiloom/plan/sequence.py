@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from epiloom.plan.runs import Plan
 
 DATASET = "windows"
+PLANTED = "planted"  # stands for the variants of the simulation
+_REGION = re.compile(r"([A-Za-z0-9_.]+):([\d,]+)-([\d,]+)")
+DRAWN = ("png", "tsv.gz")  # a figure, and its numbers
 USUAL = ("sum_stat", "scale", "clip_soft", "clip")
 
 
@@ -31,6 +35,7 @@ def bin_bp(plan: Plan) -> int:
 def check(plan: Plan) -> Iterator[str]:
     """Problems of the models of DNA and of the block `targets`, as lines."""
     options = plan.config["targets"]
+    yield from _check_asked(plan)
     for model in models(plan):
         own = plan.config["models"][model]
         size, stride = own["bin_bp"], own["stride_bp"]
@@ -68,6 +73,16 @@ def check(plan: Plan) -> Iterator[str]:
         )
 
 
+def _check_asked(plan: Plan) -> Iterator[str]:
+    asked = plan.config["interpret"]
+    for key in ("regions", "mutagenesis"):
+        for text in asked[key]:
+            if not _REGION.fullmatch(text):
+                yield f"interpret.{key}: '{text}' is no region; give CHROM:START-END, 0-based"
+    if asked["variants"] == PLANTED and not plan.config["simulate"]:
+        yield "interpret.variants: 'planted' is for simulated data; give a VCF or a table"
+
+
 def add(plan: Plan, root: Path, add_file: Callable[..., str]) -> list[str]:
     """Put targets, sequence and conservation into the plan if a model reads DNA.
 
@@ -89,6 +104,16 @@ def add(plan: Plan, root: Path, add_file: Callable[..., str]) -> list[str]:
     if within := plan.config["sequence"]["windows"]["within"]:
         where = {"cell": "windows", "mark": "within"}
         plan.inputs["within"] = add_file("own_regions", "sequence.windows.within", within, **where)
+    asked = plan.config["interpret"]
+    if asked["variants"] == PLANTED:
+        plan.inputs["variants"] = "results/truth/variants.vcf"
+    elif asked["variants"]:
+        where = {"cell": "all", "mark": "variants"}
+        plan.inputs["variants"] = add_file(
+            "own_variants", "interpret.variants", asked["variants"], **where
+        )
+    if asked["motifs"]:
+        plan.inputs["hocomoco_meme"] = add_file("hocomoco_meme")
     return []
 
 
@@ -157,6 +182,36 @@ def example_files(plan: Plan, settings: dict) -> dict[str, str | list[str]]:
     if "within" in plan.inputs:
         files["within"] = plan.inputs["within"]
     return files
+
+
+def region_name(text: str) -> str:
+    """A region as part of a file's name: `chr1:1,000-2,000` is `chr1_1000-2000`."""
+    chrom, start, end = _REGION.fullmatch(text).groups()
+    return f"{chrom}_{start.replace(',', '')}-{end.replace(',', '')}"
+
+
+def asked(plan: Plan) -> list[str]:
+    """Paths of what models of DNA are asked by the configuration, but for shuffled controls."""
+    block, paths = plan.config["interpret"], []
+    for (model, run), settings in plan.sequence_runs.items():
+        if settings["shuffled"]:
+            continue
+        own = f"results/{model}/{run}"
+        paths += [
+            f"{own}/predict/{region_name(r)}.{end}" for r in block["regions"] for end in DRAWN
+        ]
+        paths += [
+            f"{own}/mutagenesis/{region_name(r)}.{end}"
+            for r in block["mutagenesis"]
+            for end in DRAWN
+        ]
+        if block["variants"]:
+            paths += [f"{own}/variants.tsv", f"{own}/variants.vcf"]
+        if block["variants"] == PLANTED:
+            paths.append(f"{own}/variants.truth.tsv")
+        if block["motifs"]:
+            paths += [f"{own}/motifs.{end}" for end in ("tsv", "meme", "png")]
+    return paths
 
 
 def shown(plan: Plan) -> list[str]:

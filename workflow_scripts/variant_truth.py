@@ -1,0 +1,21 @@
+"""Do scores of planted variants have the sign and rank of their true effects?"""
+
+from epiloom.plan import jobs
+
+
+def main(job: jobs.Job) -> None:
+    from pathlib import Path
+
+    import pandas as pd
+
+    from epiloom.data.files import atomic
+    from epiloom.studies.planted_variants import summary
+
+    scores = pd.read_csv(job.input["scores"], sep="\t", dtype={"chrom": str})
+    found = summary(scores, Path(job.input["summary"]).parent)
+    with atomic(job.output["table"]) as tmp:
+        found.to_csv(tmp, sep="\t", index=False, float_format="%.6g")
+
+
+if __name__ == "__main__":
+    jobs.run(main, globals().get("snakemake"))
