@@ -292,7 +292,7 @@ def test_the_tiles_come_from_the_largest_bins_that_divide_500_else_from_the_trac
 
 def test_signal_and_transform_are_those_of_the_promoter_model():
     options = {"signal": "pval", "transform": "arcsinh", "max_missing": 0.2}
-    plan = planned(models={"other": {"signal": "reads"}, "promoter_cnn": options})
+    plan = planned(models={"chromoformer": {"signal": "reads"}, "promoter_cnn": options})
     assert plan_activity.settings(plan, "E003").items() >= options.items()
     assert plan_activity.tracks(plan, "E003") == ["E003-H3K4me3.pval"]
     plan = planned(models={"other": {"signal": "pval"}})
