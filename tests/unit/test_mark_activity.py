@@ -295,7 +295,7 @@ def test_signal_and_transform_are_those_of_the_promoter_model():
     plan = planned(models={"chromoformer": {"signal": "reads"}, "promoter_cnn": options})
     assert plan_activity.settings(plan, "E003").items() >= options.items()
     assert plan_activity.tracks(plan, "E003") == ["E003-H3K4me3.pval"]
-    plan = planned(models={"other": {"signal": "pval"}})
+    plan = planned(models={"chromoformer": {"signal": "pval"}})
     usual = {"signal": "pval", "transform": "log1p", "max_missing": 0.0}
     assert plan_activity.settings(plan, "E003").items() >= usual.items()
 
