@@ -275,7 +275,8 @@ def planned(**changes) -> runs.Plan:
         "folds": {"fold1": {"validation": ["chr1"], "test": ["chr2"]}},
     }
     found = [Track("E003", "H3K4me3", kind, f"{kind}.file") for kind in ("reads", "pval")]
-    return runs.Plan(config | changes, "", {}, {}, tracks={t.name: t for t in found})
+    tracks = {t.name: t for t in found}
+    return runs.Plan(config | changes, "", runs.cards(ROOT), {}, tracks=tracks)
 
 
 def test_the_tiles_come_from_the_largest_bins_that_divide_500_else_from_the_track():
