@@ -15,7 +15,6 @@ COLUMNS = ("identifier", "file", "sum_stat", "scale", "clip_soft", "clip", "peak
 IGNORED = ("index",)  # a running number; the order of the rows counts
 _ALSO = {"avg": "mean"}  # the name that Basenji accepts too
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
-_BAM = (".bam", ".cram")
 
 
 @dataclass(frozen=True)
@@ -34,10 +33,6 @@ class Target:
     clip: float | None = None
     peak: str = ""
     description: str = ""
-
-    @property
-    def is_bam(self) -> bool:
-        return self.file.lower().endswith(_BAM)
 
     @property
     def values(self) -> dict:

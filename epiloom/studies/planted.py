@@ -41,10 +41,10 @@ def planted_bins(effects: pd.DataFrame, truth: str | Path) -> pd.DataFrame:
 
 
 def summary(tables: Sequence[pd.DataFrame], truth: str | Path) -> pd.DataFrame:
-    """One row per cell, mark and question (`COLUMNS`), with a 95 % interval over genes.
+    """One row per cell, mark and question (`COLUMNS`); n counts planted bins.
 
-    Only genes with a planted bin count; each counts once (its best-ranked planted bin is compared
-    with what the best of as many random bins would reach).
+    The mean is over all planted bins. Those of one gene are not independent, so the 95 % interval
+    takes the sums of deviations of whole genes.
     """
     rows = []
     for effects in tables:
@@ -53,18 +53,26 @@ def summary(tables: Sequence[pd.DataFrame], truth: str | Path) -> pd.DataFrame:
         told = {"cell": effects["cell"].iloc[0], "mark": effects["mark"].iloc[0]}
         if planted.empty:
             continue
+        genes = planted["gene_id"]
         share = (DISTAL_BINS - planted["rank"]) / (DISTAL_BINS - 1)  # 1 = top, 0 = bottom
-        rows.append(told | _row("mean rank of planted bins (1 top, 0 bottom)", share, 0.5))
+        rows.append(told | _row("mean rank of planted bins (1 top, 0 bottom)", share, genes, 0.5))
         in_top = (planted["rank"] <= TOP).astype(float)
-        rows.append(told | _row(f"planted bins among the top {TOP}", in_top, TOP / DISTAL_BINS))
+        chance = TOP / DISTAL_BINS
+        rows.append(told | _row(f"planted bins among the top {TOP}", in_top, genes, chance))
         loss = planted["delta_log2"] - distal[~distal["planted"]]["delta_log2"].mean()
-        rows.append(told | _row("loss above that of other bins (log2)", loss, 0.0))
+        rows.append(told | _row("loss above that of other bins (log2)", loss, genes, 0.0))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _row(what: str, values: pd.Series, chance: float) -> dict:
-    mean, error = float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
-    low, high = mean - 1.96 * error, mean + 1.96 * error
+def _row(what: str, values: pd.Series, genes: pd.Series, chance: float) -> dict:
+    mean = float(values.mean())
+    by_gene = (values - mean).groupby(genes).sum()
+    error = float(np.sqrt((by_gene**2).sum()) / len(values))
+    return {"what": what, "n": len(values)} | judged(mean, error, chance)
+
+
+def judged(figure: float, error: float, chance: float) -> dict:
+    """A figure with its 95 % interval (figure +- 1.96 error), and the verdict against chance."""
+    low, high = figure - 1.96 * error, figure + 1.96 * error
     verdict = "above chance" if low > chance else "below chance" if high < chance else "as chance"
-    numbers = {"n": len(values), "figure": mean, "low": low, "high": high, "chance": chance}
-    return {"what": what, **numbers, "verdict": verdict}
+    return {"figure": figure, "low": low, "high": high, "chance": chance, "verdict": verdict}

@@ -15,6 +15,7 @@ from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
 from epiloom.data.files import atomic
+from epiloom.studies.planted import judged
 
 SITES, NEUTRAL = 150, 50  # of the strongest, and of those without effect
 CLEAR = 0.05  # change of activity from which a sign is asked for
@@ -71,14 +72,14 @@ def summary(scores: pd.DataFrame, folder: str | Path) -> pd.DataFrame:
         changed = np.abs(effect) > 0
         told = {"track": track, "what": "Spearman r of score and effect", "n": int(changed.sum())}
         r = spearmanr(found[changed], effect[changed]).statistic if changed.sum() > 2 else np.nan
-        rows.append(_with_interval(told, float(r), np.sqrt(1 / max(changed.sum() - 3, 1)), 0.0))
+        rows.append(told | judged(float(r), np.sqrt(1 / max(changed.sum() - 3, 1)), 0.0))
         neutral = (own["where"] == "background").to_numpy()
         kept = clear | neutral
         if clear.any() and neutral.any():
             area = float(roc_auc_score(clear[kept], np.abs(found[kept])))
             least = min(clear.sum(), neutral.sum())
             told = {"track": track, "what": "AUROC of clear against neutral", "n": int(kept.sum())}
-            rows.append(_with_interval(told, area, np.sqrt(area * (1 - area) / least), 0.5))
+            rows.append(told | judged(area, np.sqrt(area * (1 - area) / least), 0.5))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -86,16 +87,4 @@ def _share(track: str, what: str, right: np.ndarray) -> dict:
     n = len(right)
     share = float(right.mean()) if n else np.nan
     told = {"track": track, "what": what, "n": n}
-    return _with_interval(told, share, np.sqrt(max(share * (1 - share), 1e-4) / max(n, 1)), 0.5)
-
-
-def _with_interval(told: dict, figure: float, error: float, chance: float) -> dict:
-    low, high = figure - 1.96 * error, figure + 1.96 * error
-    verdict = "above chance" if low > chance else "below chance" if high < chance else "as chance"
-    return told | {
-        "figure": figure,
-        "low": low,
-        "high": high,
-        "chance": chance,
-        "verdict": verdict,
-    }
+    return told | judged(share, np.sqrt(max(share * (1 - share), 1e-4) / max(n, 1)), 0.5)

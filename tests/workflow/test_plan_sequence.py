@@ -79,7 +79,7 @@ def test_own_targets_of_another_assembly(tmp_path):
     a, b = plan.targets.values()
     assert (a.identifier, a.clip, a.sum_stat, a.scale) == ("A", 32.0, "mean", 2)
     assert (b.identifier, b.clip, b.sum_stat) == ("B", 128, "mean_sqrt")
-    assert b.is_bam and not a.is_bam and not b.peak
+    assert b.file.endswith("b.bam") and a.file.endswith("a.bw") and not b.peak
     assert plan.files[a.file].local == str(tmp_path / "a.bw")
     assert plan.files[a.peak].local == str(tmp_path / "peaks.bed")
     assert a.values == {"sum_stat": "mean", "scale": 2, "clip_soft": None, "clip": 32.0}
