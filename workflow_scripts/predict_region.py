@@ -8,6 +8,7 @@ def main(job: jobs.Job) -> None:
 
     import models
     from epiloom.data.files import atomic
+    from epiloom.learn.dna import observed
     from epiloom.show import canvas
     from epiloom.show.plots_region import Place, region_figure
     from epiloom.show.predicted_tracks import write_predictions
@@ -18,7 +19,7 @@ def main(job: jobs.Job) -> None:
     asked = dna.Asked.open(spec, settings, job.input, job.input["weights"], job.threads)
     region = dna.region_of(job.wildcards["region"], asked.genome)
     chrom, start, end = region
-    measured = dna.observed(settings, job.input)
+    measured = observed(settings, job.input)
     size = settings["bin_bp"]
     blocks = dna.predicted(asked, region)
     with atomic(job.output["table"]) as tmp:

@@ -20,7 +20,7 @@ from epiloom.data.conservation import stored_conservation
 from epiloom.data.files import atomic
 from epiloom.data.genome import Genome
 from epiloom.data.sequence import stored_bases
-from epiloom.data.targets import StoredTargets
+from epiloom.data.targets import StoredTargets, level_warnings
 from epiloom.data.window_reader import WindowReader
 from epiloom.data.windows import inner_bins
 from epiloom.learn import devices, track_baselines, track_metrics
@@ -88,6 +88,15 @@ def gradient(
         return (slope[:, :4] * factor).float().cpu().numpy()
 
     return slopes
+
+
+def observed(settings: Mapping[str, Any], files: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The measured tracks of a run, float16 [genome.total(bin_bp)] each."""
+    store, genome = Path(files["manifest"]).parent, Genome.load(files["manifest"])
+    stored = StoredTargets(store, settings["tracks"], genome, settings["bin_bp"])
+    for line in level_warnings({a["identifier"]: a["mean"] for a in stored.about}):
+        log.warning("targets: %s", line)
+    return dict(zip(settings["tracks"], stored.vectors, strict=True))
 
 
 def held_out(settings: Mapping[str, Any], genome: Genome) -> list[str]:
@@ -162,12 +171,10 @@ def evaluate(
         files: as `predict_held_out`; `peaks`, if there, are vectors of labels named by their track.
         predictions: written by `predict_held_out`.
     """
-    store = Path(files["manifest"]).parent
     genome, size, tracks = Genome.load(files["manifest"]), settings["bin_bp"], settings["tracks"]
     mask = np.load(files["mask"], mmap_mode="r", allow_pickle=False)
     grid = Grid(genome, size, mask)
-    stored = StoredTargets(store, tracks, genome, size)
-    truths = dict(zip(tracks, stored.vectors, strict=True))
+    truths = observed(settings, files)
     chroms = held_out(settings, genome)
     found = _spread(predictions, chroms, grid, len(tracks))
     name = f"{model}_shuffled" if settings["shuffled"] else model

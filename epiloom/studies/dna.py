@@ -20,7 +20,6 @@ from epiloom.data import variants as variant_files
 from epiloom.data.bed import parse_region
 from epiloom.data.genome import Genome
 from epiloom.data.geometry import Geometry
-from epiloom.data.targets import StoredTargets
 from epiloom.data.window_reader import WindowReader
 from epiloom.learn import dna
 from epiloom.learn.predict_regions import Block, Predict, predict_regions
@@ -78,13 +77,6 @@ def region_of(name: str, genome: Genome) -> tuple[str, int, int]:
     if not found:
         raise InputError(f"region '{name}'", "is not of the form CHROM_START-END; correct it")
     return parse_region(f"{found[1]}:{found[2]}-{found[3]}", genome)
-
-
-def observed(settings: Mapping[str, Any], files: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The measured tracks of a run, float16 [genome.total(bin_bp)] each."""
-    store, genome = Path(files["manifest"]).parent, Genome.load(files["manifest"])
-    stored = StoredTargets(store, settings["tracks"], genome, settings["bin_bp"])
-    return dict(zip(settings["tracks"], stored.vectors, strict=True))
 
 
 def predicted(asked: Asked, region: tuple[str, int, int]) -> Iterator[Block]:
