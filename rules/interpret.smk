@@ -25,6 +25,7 @@ rule predict_region:
         gpu=gpus,
     params:
         settings=settings,
+        targets=PLAN.config["targets"],
     script:
         "../workflow_scripts/predict_region.py"
 

@@ -30,6 +30,7 @@ def main(job: jobs.Job) -> None:
     figure = region_figure(
         table,
         Place(*region),
+        canvas.target_units(job.params["targets"]),
         conservation=asked.reader.conservation(chrom, start, end - start) if conserved else None,
         genes=pd.read_csv(genes, sep="\t", dtype={"chrom": str}) if genes else None,
     )

@@ -9,9 +9,10 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -126,6 +127,11 @@ def empty(message: str) -> Figure:
         figure = Figure(figsize=(6, 1.2))
         figure.text(0.5, 0.5, message, ha="center", va="center", color=MUTED)
     return figure
+
+
+def target_units(options: Mapping[str, Any]) -> str:
+    """Units of the tracks that models of DNA predict, from the block `targets`."""
+    return "signal" if options.get("table") else UNITS.get(options.get("signal"), "signal")
 
 
 def save(figure: Figure, path: str | Path, dpi: int = 150) -> None:

@@ -16,7 +16,7 @@ from epiloom.data.geometry import Geometry
 from epiloom.data.vectors import open_vector
 from epiloom.plan import runs as plan_runs
 from epiloom.plan.errors import InputError
-from epiloom.show.canvas import UNITS, model_name
+from epiloom.show.canvas import model_name, target_units
 from epiloom.show.plots_region import CAPTION, Place, region_figure
 from epiloom.show.results import Results, Run
 from epiloom.show.track_results import TrackResults
@@ -175,7 +175,7 @@ def _drawn(
     size = stored.shape.bin_bp
     place = Place(chrom, first * size, min(last * size, stored.genome.length(chrom)))
     options = (found.plan.get("config") or {}).get("targets") or {}
-    units = "signal" if options.get("table") else UNITS.get(options.get("signal"), "signal")
+    units = target_units(options)
     scores = _conservation(found, run, stored.genome, place)
     with_genes = len(found.genes) and set(found.genes.columns) >= GENES
     genes = found.genes if with_genes else None
