@@ -31,5 +31,9 @@ class ModelSpec:
     import_published: Callable[[Mapping[str, Any]], tuple[dict[str, Any], dict[str, Tensor]]]
     # settings -> batch key of the truth where it depends on them (None: always `target`)
     truth: Callable[[Mapping[str, Any]], str] | None = None
+    # Models that may begin with other weights: settings -> what these depend on, key by key, and
+    # the tensors of the state dict that have one row per track (`tracks` of the settings)
+    form: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
+    rows: tuple[str, ...] = ()
     # what forward returns -> one predicted number per value of the truth (a probability, say)
     output: Callable[[Tensor], Tensor] = _unchanged

@@ -1,5 +1,6 @@
 """What trained models of DNA are asked: regions, variants, single bases, motifs."""
 
+FOLDS = {fold["name"]: fold for fold in plan_runs.folds(PLAN.config)}
 REGION = r"[A-Za-z0-9_.]+_\d+-\d+"
 
 
@@ -62,14 +63,16 @@ rule planted_variants:
     input:
         summary="simulated/truth/summary.json",
     output:
-        vcf="results/truth/variants.vcf",
+        vcf="results/truth/variants.{fold}.vcf",
     log:
-        "logs/planted_variants.log",
+        "logs/planted_variants/{fold}.log",
+    wildcard_constraints:
+        fold=one_of(FOLDS),
     localrule: True
     conda:
         "../envs/torch.yaml"
     params:
-        chromosomes=plan_runs.folds(PLAN.config)[0]["test"],
+        chromosomes=lambda wc: FOLDS[wc.fold]["test"],
     script:
         "../workflow_scripts/planted_variants.py"
 
@@ -78,7 +81,7 @@ rule score_variants:
     input:
         unpack(example_files),
         weights="results/{model}/{run}/weights.pt",
-        variants=PLAN.inputs.get("variants", []),
+        variants=lambda wc: plan_sequence.variants(PLAN, settings(wc)),
     output:
         table="results/{model}/{run}/variants.tsv",
         vcf="results/{model}/{run}/variants.vcf",

@@ -7,6 +7,7 @@ OWN_JOB = GENE_MODELS if PLAN.config["one_job_per"] == "run" else one_of([])
 rule train_model:
     input:
         unpack(example_files),
+        start=lambda wc: plan_sequence.start(PLAN, wc.model, settings(wc)),
     output:
         weights="results/{model}/{run}/weights.pt",
         history="results/{model}/{run}/history.tsv",

@@ -133,8 +133,11 @@ def save(path: Path, content: Mapping[str, Any]) -> None:
         torch.save(content, file)  # given a path, torch would write the temporary name inside
 
 
-def load(path: str | Path) -> dict[str, Any]:
+def load(path: str | Path, remedy: str = "remove it and train again") -> dict[str, Any]:
     """Read what `save` wrote, tensors on the CPU; no code in the file is ever run.
+
+    Args:
+        remedy: what to do about a file that cannot be read.
 
     Raises:
         InputError: the file is missing, damaged, or holds more than tensors and plain values.
@@ -144,7 +147,7 @@ def load(path: str | Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise InputError(path, "no such file; run the training that makes it") from None
     except Exception as err:  # torch raises many kinds for a damaged file
-        raise InputError(path, f"cannot be read ({err}); remove it and train again") from err
+        raise InputError(path, f"cannot be read ({err}); {remedy}") from err
 
 
 def random_states() -> dict[str, Any]:

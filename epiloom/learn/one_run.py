@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from epiloom.data.files import atomic
-from epiloom.learn import training
+from epiloom.learn import starting, training
 from epiloom.learn.evaluation import predictions
 from epiloom.learn.kinds import open_table
 
@@ -22,13 +22,19 @@ def train(
     weights: str | Path,
     history: str | Path,
     threads: int | None = None,
+    start: str | Path | None = None,
 ) -> None:
     """Train one run, from wherever an earlier attempt got to (see `training.fit`).
 
     Args:
         files: what the run's examples are read from, by the names that their reader knows.
         weights, history: files to write.
+        start: weights to begin with; with `epochs: 0` they are the result.
     """
+    if not settings["epochs"]:
+        starting.unchanged(spec, settings, start, weights)
+        training.write_history([], history)
+        return
     table = open_table(settings["examples"], settings, files)
     training.fit(
         spec,
@@ -39,6 +45,7 @@ def train(
         weights_out=weights,
         history_out=history,
         threads=threads,
+        start=start,
     )
 
 

@@ -27,7 +27,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from epiloom.data.files import atomic
-from epiloom.learn import checkpoint, devices, loader
+from epiloom.learn import checkpoint, devices, loader, starting
 from epiloom.learn.checkpoint import Progress
 from epiloom.learn.diagnosis import NotFinite, findings
 from epiloom.learn.examples import Examples
@@ -59,6 +59,7 @@ def fit(
     save_minutes: float = 10.0,
     prefetch: int = 2,
     threads: int | None = None,
+    start: str | Path | None = None,
 ) -> list[dict[str, Any]]:
     """Train one model to the end, from wherever an earlier attempt got to.
 
@@ -75,6 +76,8 @@ def fit(
         save_minutes: the state is saved after every epoch, and this often within one.
         prefetch: batches fetched ahead by a thread; 0 = none. Does not change the result.
         threads: cores to use (default: leave torch's setting).
+        start: weights to begin with (starting.begin); with the settings' `frozen` only the rows of
+            the last map are trained, and the rest stays in evaluation mode.
 
     Returns:
         The history, one mapping per epoch.
@@ -90,11 +93,17 @@ def fit(
     rank, world = fabric.global_rank, fabric.world_size
     batch, accumulate, seed = settings["batch"], settings["accumulate"], settings["seed"]
     group = batch * accumulate  # examples per update, over all processes
-    folder = checkpoint.RunFolder(run_dir, _manifest(spec, settings, train, valid), rank == 0)
+    manifest = _manifest(spec, settings, train, valid, start)
+    folder = checkpoint.RunFolder(run_dir, manifest, rank == 0)
     fabric.barrier()  # the folder is ready for every process
 
     devices.seed_all(seed)
     net = spec.build(settings)
+    frozen = bool(settings.get("frozen"))
+    if start:
+        starting.begin(spec, net, settings, start)
+    if frozen:
+        starting.freeze(spec, net)
     adam = _optimizer(net, settings["optimizer"])
     model, optimizer = fabric.setup(net, adam)
     updates = math.ceil(len(train) / group) * settings["epochs"]
@@ -129,7 +138,7 @@ def fit(
             plan = loader.updates(visits, batch, accumulate, rank, world)[p.position :]
             pieces = (piece for update in plan for piece in update)
             shown = loader.varied(train, seed, p.epoch)
-            model.train()
+            model.train(not frozen)
             with closing(loader.feed(shown, pieces, fabric.device, prefetch)) as batches:
                 for update in plan:
                     rate = schedule.rate(p.update)
@@ -284,7 +293,7 @@ def _optimizer(net: torch.nn.Module, settings: Mapping[str, Any]) -> torch.optim
 
 def _groups(net: torch.nn.Module, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     """All weights, or, with `decay: matrices`, biases and normalisations apart, without decay."""
-    weights = list(net.parameters())
+    weights = [w for w in net.parameters() if w.requires_grad]
     if settings.get("decay", "all") == "all":
         return [{"params": weights}]
     flat = [w for w in weights if w.ndim < 2]
@@ -292,7 +301,13 @@ def _groups(net: torch.nn.Module, settings: Mapping[str, Any]) -> list[dict[str,
     return [{"params": rest}, {"params": flat, "weight_decay": 0.0}]
 
 
-def _manifest(spec: Any, settings: Mapping[str, Any], train: Examples, valid: Examples) -> dict:
+def _manifest(
+    spec: Any,
+    settings: Mapping[str, Any],
+    train: Examples,
+    valid: Examples,
+    start: str | Path | None,
+) -> dict:
     """What a state belongs to."""
     for part, examples in (("train", train), ("validation", valid)):
         if len(examples) == 0:
@@ -301,7 +316,8 @@ def _manifest(spec: Any, settings: Mapping[str, Any], train: Examples, valid: Ex
         part: {"examples": len(examples), "sha256": loader.digest(examples)}
         for part, examples in (("train", train), ("validation", valid))
     }
-    return {"model": spec.name, "settings": settings, "data": data}
+    begun = {"start": starting.digest(start)} if start else {}
+    return {"model": spec.name, "settings": settings, "data": data | begun}
 
 
 def _restore(
@@ -348,9 +364,14 @@ def _write_outputs(
     weights = checkpoint.load(folder.best_path(p.best_epoch))
     plain = json.loads(json.dumps(settings))
     checkpoint.save(Path(weights_out), {"state_dict": weights, "settings": plain})
-    with atomic(history_out) as tmp, tmp.open("w") as file:
+    write_history(p.history, history_out)
+
+
+def write_history(history: list[dict[str, Any]], out: str | Path) -> None:
+    """Write one row per epoch (`HISTORY`), whole or not at all."""
+    with atomic(out) as tmp, tmp.open("w") as file:
         file.write("\t".join(HISTORY) + "\n")
-        for row in p.history:
+        for row in history:
             file.write("\t".join(_cell(row[column]) for column in HISTORY) + "\n")
 
 

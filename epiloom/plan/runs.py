@@ -22,7 +22,7 @@ from epiloom.plan.tracks import SOURCE_OF, OwnTrack, Track, read_own_tracks, rea
 # parameter of every data rule, so old results are made again.
 DATA_VERSION = 2  # raise it when data rules give other numbers
 
-PLANNING_ONLY = ("mark_sets", "shuffled_control", "gpu")  # settings that no run sees
+PLANNING_ONLY = ("mark_sets", "folds", "shuffled_control", "gpu")  # settings that no run sees
 
 SIMULATED = "simulated"  # the mirror's folder in the working directory
 
@@ -257,7 +257,7 @@ def _add_files(plan: Plan, root: Path, own: dict[tuple[str, str], OwnTrack]) -> 
                 problems.append(f"{named or f'sources.local.{key}'}: {tried}")
         if override:  # two own files may have one name
             folder = f"resources/own/{fields['cell']}-{fields['mark']}"
-            path = f"{folder}/{Path(override).name}"
+            path = f"{folder}/{Path(source.path).name}"
             source = replace(source, path=path, key=named or key)
         plan.files[source.path] = source
         return source.path
@@ -270,7 +270,7 @@ def _add_files(plan: Plan, root: Path, own: dict[tuple[str, str], OwnTrack]) -> 
         problems += _add_tracks(plan, own, add)
         problems += contacts.add(plan, add)
         problems += studies.add(plan, add)
-        problems += sequence.add(plan, root, add)
+        problems += sequence.add(plan, root, add, folds(config))
     except InputError as err:
         problems += err.problems
     return problems

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from epiloom.plan.runs import Plan
 
 DATASET = "windows"
-PLANTED = "planted"  # stands for the variants of the simulation
+PLANTED = "planted"  # stands for the variants of the simulation, on a fold's test chromosomes
+PUBLISHED = "published"  # stands for the authors' weights
 _REGION = re.compile(r"([A-Za-z0-9_.]+):([\d,]+)-([\d,]+)")
 DRAWN = ("png", "tsv.gz")  # a figure, and its numbers
 USUAL = ("sum_stat", "scale", "clip_soft", "clip")
@@ -32,7 +33,7 @@ def bin_bp(plan: Plan) -> int:
     return next((plan.config["models"][model]["bin_bp"] for model in models(plan)), 128)
 
 
-def check(plan: Plan) -> Iterator[str]:
+def check(plan: Plan, folds: list[dict]) -> Iterator[str]:
     """Problems of the models of DNA and of the block `targets`, as lines."""
     options = plan.config["targets"]
     yield from _check_asked(plan)
@@ -44,6 +45,13 @@ def check(plan: Plan) -> Iterator[str]:
                 f"models.{model}.bin_bp: {size} differs from {bin_bp(plan)} of another model; "
                 "give both the same, since they predict the same targets"
             )
+        named = [fold["name"] for fold in folds]
+        for fold in own["folds"] or ():
+            if fold not in named:
+                yield f"models.{model}.folds: there is no fold '{fold}'{hint(fold, named)}"
+        for key in ("frozen", "epochs"):
+            if not own["start"] and own[key] == {"frozen": True, "epochs": 0}[key]:
+                yield f"models.{model}.{key}: {own[key]} needs weights; name them in `start`"
         if own["seq_bp"] % size:
             yield f"models.{model}.seq_bp: {own['seq_bp']} is no multiple of bin_bp {size}"
         elif 2 * own["crop_bins"] >= own["seq_bp"] // size:
@@ -83,7 +91,7 @@ def _check_asked(plan: Plan) -> Iterator[str]:
         yield "interpret.variants: 'planted' is for simulated data; give a VCF or a table"
 
 
-def add(plan: Plan, root: Path, add_file: Callable[..., str]) -> list[str]:
+def add(plan: Plan, root: Path, add_file: Callable[..., str], folds: list[dict]) -> list[str]:
     """Put targets, sequence and conservation into the plan if a model reads DNA.
 
     Args:
@@ -94,7 +102,7 @@ def add(plan: Plan, root: Path, add_file: Callable[..., str]) -> list[str]:
     """
     if not models(plan):
         return []
-    if problems := list(check(plan)):
+    if problems := list(check(plan, folds)):
         return problems
     plan.targets.update(_targets(plan, root, add_file))
     plan.inputs["genome_fasta"] = add_file("genome_fasta")
@@ -104,10 +112,13 @@ def add(plan: Plan, root: Path, add_file: Callable[..., str]) -> list[str]:
     if within := plan.config["sequence"]["windows"]["within"]:
         where = {"cell": "windows", "mark": "within"}
         plan.inputs["within"] = add_file("own_regions", "sequence.windows.within", within, **where)
+    for model in models(plan):
+        own = plan.config["models"][model]
+        for fold in _trained(own, folds) if own["start"] else ():
+            name = f"start.{model}.{fold['name']}"
+            plan.inputs[name] = _add_start(model, own["start"], fold, add_file)
     asked = plan.config["interpret"]
-    if asked["variants"] == PLANTED:
-        plan.inputs["variants"] = "results/truth/variants.vcf"
-    elif asked["variants"]:
+    if asked["variants"] and asked["variants"] != PLANTED:
         where = {"cell": "all", "mark": "variants"}
         plan.inputs["variants"] = add_file(
             "own_variants", "interpret.variants", asked["variants"], **where
@@ -115,6 +126,19 @@ def add(plan: Plan, root: Path, add_file: Callable[..., str]) -> list[str]:
     if asked["motifs"]:
         plan.inputs["hocomoco_meme"] = add_file("hocomoco_meme")
     return []
+
+
+def _add_start(model: str, given: str, fold: dict, add_file: Callable[..., str]) -> str:
+    """The file with the weights that a model's training on a fold begins with."""
+    if given == PUBLISHED:
+        return add_file(f"{model}_weights")
+    where = {"cell": fold["name"], "mark": "start", "fold": fold["name"]}
+    return add_file("own_weights", f"models.{model}.start", given, **where)
+
+
+def start(plan: Plan, model: str, settings: dict) -> str | list[str]:
+    """What a run's training begins with, if not with random weights."""
+    return plan.inputs.get(f"start.{model}.{settings['fold']['name']}", [])
 
 
 def _targets(plan: Plan, root: Path, add_file: Callable[..., str]) -> dict[str, Target]:
@@ -140,6 +164,11 @@ def _targets(plan: Plan, root: Path, add_file: Callable[..., str]) -> dict[str, 
     }
 
 
+def _trained(options: dict, folds: list[dict]) -> list[dict]:
+    """The folds that a model trains on."""
+    return [fold for fold in folds if not options["folds"] or fold["name"] in options["folds"]]
+
+
 def _conserved(options: dict) -> bool:
     return options["conservation"] != "off"
 
@@ -161,7 +190,7 @@ def runs(plan: Plan, model: str, folds: list[dict], shared: dict) -> dict[tuple[
     if laid["within"]:
         own["within"] = laid["within"]  # the regions themselves are a file of the examples
     made = {}
-    for fold in folds:
+    for fold in _trained(options, folds):
         for shuffled in (False, True) if options["shuffled_control"] else (False,):
             name = fold["name"] + (".shuffled" if shuffled else "")
             made[model, name] = own | {"fold": fold, "shuffled": shuffled}
@@ -182,6 +211,13 @@ def example_files(plan: Plan, settings: dict) -> dict[str, str | list[str]]:
     if "within" in plan.inputs:
         files["within"] = plan.inputs["within"]
     return files
+
+
+def variants(plan: Plan, settings: dict) -> str | list[str]:
+    """The file of variants that a run scores; planted ones lie where the run has not been."""
+    if plan.config["interpret"]["variants"] == PLANTED:
+        return f"results/truth/variants.{settings['fold']['name']}.vcf"
+    return plan.inputs.get("variants", [])
 
 
 def region_name(text: str) -> str:

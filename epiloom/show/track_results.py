@@ -79,12 +79,17 @@ class TrackRow:
 
 @dataclass
 class TrackResults:
-    """What was found of models of DNA. `targets`: track -> description; `metrics`: test part."""
+    """What was found of models of DNA.
+
+    `targets`: track -> description; `metrics`: test part; `lenient`: models that began with weights
+    which may have seen the test chromosomes.
+    """
 
     runs: list[Run]
     targets: dict[str, str]
     metrics: pd.DataFrame
     histories: dict[Run, pd.DataFrame] = field(default_factory=dict)
+    lenient: set[str] = field(default_factory=set)
 
     @property
     def models(self) -> list[str]:
@@ -106,6 +111,8 @@ def read_tracks(found: Results) -> TrackResults:
     named = [track for track in metrics["track"].unique() if track != ACROSS]
     targets = dict(found.plan.get("targets") or dict.fromkeys(named, ""))
     made = TrackResults(found.sequence, targets, metrics)
+    asked = (found.plan.get("config") or {}).get("models") or {}
+    made.lenient = {m for m in made.models if (asked.get(m) or {}).get("start_seen") == "allow"}
     for run in found.sequence:
         table = table_of(found.work / run.folder / "history.tsv", HISTORY, found.unreadable)
         if table is not None and len(table):

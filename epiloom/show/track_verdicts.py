@@ -19,6 +19,11 @@ from epiloom.show.verdicts import CHANCE, Verdict
 
 FEW = 4  # tracks up to which each one is named
 
+SEEN = (
+    "{} began with weights that may have seen the test chromosomes in their own training "
+    "(start_seen: allow): its figures are no held-out ones and may be too good."
+)
+
 
 def track_verdicts(dna: TrackResults, rows: Sequence[TrackRow] | None = None) -> list[Verdict]:
     """The answer of all models of DNA; empty if there is none in the study."""
@@ -35,7 +40,10 @@ def track_verdicts(dna: TrackResults, rows: Sequence[TrackRow] | None = None) ->
         if not own:
             made.append(Verdict("unknown", f"{model_name(model)} has not been evaluated yet."))
             continue
-        made += [_level(model, own, dna), _baselines(model, own)]
+        made += [_level(model, own, dna)]
+        if model in dna.lenient:
+            made.append(Verdict("bad", SEEN.format(model_name(model))))
+        made.append(_baselines(model, own))
         made += [v for v in (_others(model, own), _control(model, own, dna)) if v]
         made += [v for v in (_cells(model, dna),) if v]
     return made

@@ -267,5 +267,7 @@ SPEC = ModelSpec(
     target="target",
     example=_example,
     import_published=import_authors,
+    form=lambda settings: Config.of(settings).form,
+    rows=("head.out.weight", "head.out.bias"),
     output=_output,
 )

@@ -70,6 +70,16 @@ class Config:
         return config
 
     @property
+    def form(self) -> dict[str, Any]:
+        """What weights depend on: networks of one form compute the same from the same weights."""
+        free = ["tracks", "crop_bins", "checkpointing", "first_width", "channel_multiple"]
+        free += ["dropout", "attention_dropout", "head_dropout", "relative_reach"]
+        if self.relative != "table":
+            free.append("seq_bp")
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in free}
+        return own | {"channels": list(self.widths)}
+
+    @property
     def tokens(self) -> int:
         """Bins of the whole window; each is one token of the transformer."""
         return self.seq_bp // self.bin_bp

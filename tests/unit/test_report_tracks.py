@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -272,6 +273,14 @@ def row(track: str, r: float, other: float, half: float = 0.02, **more) -> Track
     others += [score("other_cells", more["cells"], half)] if "cells" in more else []
     control = score("epiformer_shuffled", *more["control"]) if "control" in more else None
     return TrackRow("epiformer", track, "", score("epiformer", r, half), others, control)
+
+
+def test_weights_that_may_have_seen_the_test_chromosomes_are_told_of(copied):
+    plan = json.loads((copied / "results/provenance.json").read_text())
+    assert "no held-out ones" not in built(copied).text
+    plan["config"]["models"]["epiformer"]["start_seen"] = "allow"
+    (copied / "results/provenance.json").write_text(json.dumps(plan))
+    assert "Epiformer began with weights that may have seen the test chromo" in built(copied).text
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,10 @@ import pytest
 
 from epiloom.data.simulate import Plan, simulate
 from epiloom.data.simulate.addresses import LOOPS, Addresses
+from epiloom.data.simulate.motifs import NAMES, REPRESSORS, SPECIFIC, UBIQUITOUS
 from epiloom.data.simulate.tables import ucsc_bin
 from epiloom.data.simulate.tracks import minus_log10_p
+from epiloom.data.simulate.world import make_world
 from epiloom.data.simulate.writers import digits, squeeze
 from epiloom.plan.errors import InputError
 
@@ -268,7 +270,7 @@ def test_variants_break_sites_with_effects_that_follow_the_factor(made):
 
 def test_marks_correlate_with_expression_in_the_right_direction(tmp_path):
     marks = ("H3K4me3", "H3K27ac", "H3K9ac", "H3K27me3", "H3K9me3", "H3K36me3")
-    plan = Plan(chromosomes=2, length_bp=900_000, cells=("E003",), assays=marks, read_marks=())
+    plan = Plan(chromosomes=4, length_bp=900_000, cells=("E003",), assays=marks, read_marks=())
     simulate(plan, tmp_path)
     paths = Addresses(plan, tmp_path)
     genes = pd.read_csv(paths.truth("genes.tsv"), sep="\t").query("gene_type == 'protein_coding'")
@@ -350,3 +352,13 @@ def test_numbers_are_written_without_leading_zeros():
     numbers = np.array([0, 7, 10, 999, 100_001])
     data = squeeze([b"x", digits(numbers, 6), b"\n"], len(numbers))
     assert data.decode().splitlines() == ["x0", "x7", "x10", "x999", "x100001"]
+
+
+def test_factors_that_bind_nowhere_have_a_motif_and_no_site():
+    few = make_world(Plan(**SMALL, binding_share=0.4))
+    bound = {NAMES[factor] for factor in np.unique(few.sites.factor)}
+    kinds = [set(kind) & bound for kind in (UBIQUITOUS, SPECIFIC, REPRESSORS)]
+    assert [len(kind) for kind in kinds] == [5, 8, 2] and "CTCF" in bound
+    assert len(few.factors.pwms) == len(NAMES)
+    with pytest.raises(InputError, match="binding_share = 0: choose more than 0"):
+        Plan(**SMALL, binding_share=0)

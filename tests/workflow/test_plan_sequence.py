@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from epiloom.plan import results, runs
+from epiloom.plan import results, runs, sequence
 from epiloom.plan.errors import InputError
 from epiloom.plan.targets import Target, read_targets
 
@@ -158,3 +158,57 @@ def test_faults_are_named_with_their_remedy(changes, told):
     with pytest.raises(InputError) as caught:
         runs.build(config(**changes), ROOT)
     assert told in str(caught.value)
+
+
+FOLDS = {
+    "f": {"validation": ["chr1"], "test": ["chr2"]},
+    "g": {"validation": ["chr3"], "test": ["chr4"]},
+}
+
+
+def test_a_model_of_dna_may_train_on_some_folds(tmp_path):
+    asked = config(folds=FOLDS, models={"epiformer": {"folds": ["g"]}})
+    plan = runs.build(asked, ROOT)
+    assert list(plan.runs) == [("epiformer", "g")] and "folds" not in plan.runs["epiformer", "g"]
+    asked["models"]["epiformer"]["folds"] = ["g", "ff"]
+    with pytest.raises(InputError, match=r"epiformer.folds: there is no fold 'ff' \(did you mean"):
+        runs.build(asked, ROOT)
+
+
+def test_training_begins_with_weights_of_the_same_fold(tmp_path):
+    for fold in FOLDS:
+        (tmp_path / fold).mkdir()
+        (tmp_path / fold / "weights.pt").write_bytes(b"x")
+    given = {"start": f"{tmp_path}/{{fold}}/weights.pt"}
+    plan = runs.build(config(folds=FOLDS, models={"epiformer": given}), ROOT)
+    for fold in FOLDS:
+        path = sequence.start(plan, "epiformer", plan.runs["epiformer", fold])
+        assert plan.files[path].local == f"{tmp_path}/{fold}/weights.pt" and "{" not in path
+    (tmp_path / "g/weights.pt").unlink()
+    with pytest.raises(InputError, match=r"epiformer.start: .*g/weights.pt does not exist"):
+        runs.build(config(folds=FOLDS, models={"epiformer": given}), ROOT)
+
+
+def test_the_weights_of_the_authors_are_a_source(tmp_path):
+    (tmp_path / "joint.pth.tar").write_bytes(b"x")
+    asked = config(models={"epiformer": {"start": "published"}}, assembly="hg38", cells=[])
+    asked["targets"] = {"table": str(table(tmp_path, "identifier\tfile\nA\t" + __file__ + "\n"))}
+    with pytest.raises(InputError, match=r"no public address .* set sources.local.epiformer_wei"):
+        runs.build(asked, ROOT)
+    asked["sources"] = {"local": {"epiformer_weights": str(tmp_path / "joint.pth.tar")}}
+    plan = runs.build(asked, ROOT)
+    path = sequence.start(plan, "epiformer", plan.runs["epiformer", "f"])
+    assert plan.files[path].local == str(tmp_path / "joint.pth.tar")
+
+
+@pytest.mark.parametrize(("key", "value"), [("epochs", 0), ("frozen", True)])
+def test_what_needs_weights_to_begin_with_says_so(key, value):
+    with pytest.raises(InputError, match=f"epiformer.{key}: {value} needs weights; name them in"):
+        runs.build(config(models={"epiformer": {key: value}}), ROOT)
+
+
+def test_planted_variants_lie_where_a_run_was_not_trained():
+    asked = config(folds=FOLDS, interpret={"variants": "planted"})
+    plan = runs.build(asked | {"simulate": {"cells": ["E003", "E116"]}}, ROOT)
+    paths = [sequence.variants(plan, settings) for settings in plan.sequence_runs.values()]
+    assert paths == ["results/truth/variants.f.vcf", "results/truth/variants.g.vcf"]

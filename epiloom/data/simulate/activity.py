@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ from epiloom.data.simulate.layout import BIN, Layout, Plan
 from epiloom.data.simulate.motifs import (
     CTCF,
     MAX_SITES,
-    NAMES,
+    REPRESSORS,
     SPECIFIC,
     UBIQUITOUS,
     Factors,
@@ -113,9 +114,14 @@ def choose_sites(plan: Plan, genes: Genes, enhancers: int, insulators: int) -> n
     """Which factors bind each element: int64 [promoters + enhancers + insulators, MAX_SITES]."""
     rng = plan.rng("choice")
     total = len(genes) + enhancers + insulators
+
+    def some(first: int, count: int, shape: object) -> np.ndarray:
+        """Factors of one kind, of those that bind."""
+        return first + rng.integers(0, math.ceil(plan.binding_share * count), shape)
+
     kind = np.concatenate([genes.kind, np.full(enhancers, -1), np.full(insulators, -2)])
-    general = rng.integers(0, GENERAL, (total, MAX_SITES))
-    special = len(UBIQUITOUS) + rng.integers(0, len(SPECIFIC), (total, MAX_SITES))
+    general = some(0, GENERAL, (total, MAX_SITES))
+    special = some(len(UBIQUITOUS), len(SPECIFIC), (total, MAX_SITES))
     share = np.select([kind == places.HOUSEKEEPING, kind == places.FACTOR], [0.05, 0.0], 0.88)
     chosen = np.where(rng.random((total, MAX_SITES)) < share[:, None], special, general)
     low = np.select([kind == -2, kind == places.SILENT], [1, 0], 2)
@@ -123,7 +129,7 @@ def choose_sites(plan: Plan, genes: Genes, enhancers: int, insulators: int) -> n
     number = low + (rng.random(total) * (high - low + 1)).astype(np.int64)
     chosen[np.arange(MAX_SITES)[None] >= number[:, None]] = -1
     repressed = (rng.random(total) < 0.18) & (kind != -2)
-    chosen[repressed, MAX_SITES - 1] = rng.integers(FIRST_REPRESSOR, len(NAMES), repressed.sum())
+    chosen[repressed, MAX_SITES - 1] = some(FIRST_REPRESSOR, len(REPRESSORS), repressed.sum())
     chosen[kind == -2, 0] = CTCF
     return chosen
 

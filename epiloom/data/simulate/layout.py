@@ -53,6 +53,8 @@ class Plan:
             first assay) in the last cell.
         assembly: name under which the files are filed.
         gene_spacing_bp: mean distance between protein-coding transcription start sites.
+        binding_share: share of the factors of every kind that bind anywhere, CTCF always. Others
+            have a motif and are expressed, but no site: what is learnt must not contain them.
     """
 
     seed: int = 1
@@ -66,6 +68,7 @@ class Plan:
     bam_tracks: tuple[tuple[str, str, str], ...] | None = None
     assembly: str = "hg19"
     gene_spacing_bp: int = 11_000
+    binding_share: float = 1.0
 
     def __post_init__(self) -> None:
         """Fill the defaults and report everything that does not fit at once."""
@@ -106,6 +109,8 @@ def _problems(plan: Plan) -> list[str]:
         found.append(f"length_bp = {plan.length_bp}: choose at least 150000")
     if plan.gene_spacing_bp < 2_000:
         found.append(f"gene_spacing_bp = {plan.gene_spacing_bp}: choose at least 2000")
+    if not 0 < plan.binding_share <= 1:
+        found.append(f"binding_share = {plan.binding_share}: choose more than 0, at most 1")
     if not 0 <= plan.seed < 2**63:
         found.append(f"seed = {plan.seed}: choose a whole number from 0 to 2^63 - 1")
     if not plan.cells or len(set(plan.cells)) < len(plan.cells):

@@ -66,7 +66,7 @@ class Sites:
 def make_factors(plan: Plan) -> Factors:
     """Invent the motifs and the expression of every factor in every cell."""
     rng = plan.rng("factors")
-    pwms = tuple(_pwm(rng, 19 if name == "CTCF" else int(rng.integers(8, 15))) for name in NAMES)
+    pwms = tuple(_pwm(rng, 19 if name == "CTCF" else int(rng.integers(12, 17))) for name in NAMES)
     weight = np.r_[
         rng.uniform(0.8, 1.3, len(UBIQUITOUS)),
         rng.uniform(1.4, 2.2, len(SPECIFIC)),
@@ -86,11 +86,15 @@ def make_factors(plan: Plan) -> Factors:
 
 
 def _pwm(rng: np.random.Generator, width: int) -> np.ndarray:
-    """A motif of 9-16 bits: a sharp core, weak ends, a degenerate position here and there."""
-    top = rng.uniform(0.80, 0.97, width)
-    top[[0, -1]] = rng.uniform(0.40, 0.65, 2)
-    soft = rng.choice(np.arange(1, width - 1), max(1, width // 6), replace=False)
-    top[soft] = rng.uniform(0.32, 0.55, len(soft))
+    """A motif of 15-22 bits: a sharp core, weak ends, a degenerate position here and there.
+
+    Sharper than most real motifs: a chance match every few 10 kb would hide a motif from a model
+    that sees 50 Mb, where real genomes give it 3 Gb.
+    """
+    top = rng.uniform(0.92, 0.99, width)
+    top[[0, -1]] = rng.uniform(0.50, 0.75, 2)
+    soft = rng.choice(np.arange(1, width - 1), max(1, width // 8), replace=False)
+    top[soft] = rng.uniform(0.40, 0.60, len(soft))
     rest = rng.dirichlet([1.0, 1.0, 1.0], width) * (1 - top[:, None])
     pwm = np.empty((width, 4))
     best = rng.integers(0, 4, width)

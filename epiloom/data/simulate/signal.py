@@ -70,7 +70,7 @@ ASSAYS = {
     "H3K36me3": Assay(body=1.0, depth=1.2, noise=0.40),
     "H3K27me3": Assay(polycomb=1.0, poised=0.0, depth=1.2, noise=0.50),
     "H3K9me3": Assay(hetero=1.0, depth=1.1, noise=0.60),
-    "DNase": Assay(enhancer=0.0, open=1.0, insulator=0.5, depth=1.0, noise=0.35),
+    "DNase": Assay(enhancer=0.0, open=1.0, insulator=0.5, depth=2.0, noise=0.30),
     "CTCF": Assay(insulator=1.0, open=0.08, depth=0.9, noise=0.55),
 }
 

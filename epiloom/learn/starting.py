@@ -1,0 +1,129 @@
+"""Training that begins with weights of another training: a new cell type on a trained trunk.
+
+Only weights are taken, never code. Figures on test chromosomes are held out only if the earlier
+training held them out as well; weights that do not tell are refused unless the user accepts it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from epiloom.learn import checkpoint
+from epiloom.plan.errors import InputError
+
+log = logging.getLogger("epiloom")
+
+# Plain numbers that checkpoints of others may hold beside tensors (a correlation, say).
+SCALAR = np.float64(0).__reduce__()[0]
+NUMBERS = [(SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
+NUMBERS += [np.dtype, *(type(np.dtype(kind)) for kind in ("f8", "f4", "i8", "i4", "?"))]
+
+
+def begin(spec: Any, net: nn.Module, settings: Mapping[str, Any], path: str | Path) -> None:
+    """Fill a network with the weights of a file.
+
+    Rows of the last map (`spec.rows`) go by the tracks' names; a track that the file does not know
+    begins with the mean of the file's rows, the best guess for a cell type not seen.
+
+    Args:
+        net: as the run's settings want it.
+        path: a `weights.pt` made here, or a checkpoint of the model's authors.
+
+    Raises:
+        InputError: no such weights, other sizes, or test chromosomes that the weights have seen.
+    """
+    theirs, state = _read(spec, path)
+    _check_seen(settings, theirs, path)
+    _check_form(spec, settings, theirs, path)
+    known = list(theirs["tracks"])
+    for name in spec.rows:
+        state[name] = _rows(state[name], known, settings["tracks"])
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        raise InputError(path, f"does not fit models.{spec.name}: {error}") from None
+    kept = [track for track in settings["tracks"] if track in known]
+    log.info(
+        "started from %s: rows of %d of %d tracks kept (%s)",
+        *(path, len(kept), len(settings["tracks"]), ", ".join(kept) or "none"),
+    )
+
+
+def freeze(spec: Any, net: nn.Module) -> None:
+    """Leave only the rows of the last map to be trained."""
+    for name, weight in net.named_parameters():
+        weight.requires_grad_(name in spec.rows)
+
+
+def unchanged(
+    spec: Any, settings: Mapping[str, Any], path: str | Path, weights_out: str | Path
+) -> None:
+    """Write the weights of a file as those of a run, without any training."""
+    net = spec.build(settings)
+    begin(spec, net, settings, path)
+    plain = json.loads(json.dumps(settings))
+    checkpoint.save(Path(weights_out), {"state_dict": net.state_dict(), "settings": plain})
+
+
+def digest(path: str | Path) -> str:
+    """Checksum of the file, by which a resumed run knows that it is still the same."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read(spec: Any, path: str | Path) -> tuple[Mapping[str, Any], dict[str, Tensor]]:
+    with torch.serialization.safe_globals(NUMBERS):
+        given = checkpoint.load(path, "give a weights.pt made here or a checkpoint of the authors")
+    if set(given) == {"state_dict", "settings"}:
+        return given["settings"], dict(given["state_dict"])
+    try:
+        return spec.import_published(given)
+    except ValueError as error:
+        raise InputError(path, f"{error}; give weights.pt of a run or the authors' file") from None
+
+
+def _check_form(
+    spec: Any, settings: Mapping[str, Any], theirs: Mapping[str, Any], path: str | Path
+) -> None:
+    """Refuse weights of a network that computes something else, naming every setting."""
+    asked, found = spec.form(settings), spec.form(theirs)
+    problems = [
+        f"{key} is {found[key]} in the weights, {asked[key]} in the settings; set "
+        f"models.{spec.name}.{key}: {found[key]}"
+        for key in asked
+        if asked[key] != found[key]
+    ]
+    if problems:
+        raise InputError(path, problems)
+
+
+def _rows(rows: Tensor, known: list[str], tracks: list[str]) -> Tensor:
+    usual = rows.mean(dim=0)
+    return torch.stack([rows[known.index(t)] if t in known else usual for t in tracks])
+
+
+def _check_seen(settings: Mapping[str, Any], theirs: Mapping[str, Any], path: str | Path) -> None:
+    if settings["start_seen"] == "allow":
+        return
+    remedy = (
+        "hold other chromosomes out, or set models.*.start_seen: allow (the report then says that "
+        "the figures may not be held out)"
+    )
+    tells = theirs.get("fold") and theirs.get("start_seen", "refuse") == "refuse"
+    if not tells or theirs.get("windows", {}).get("split") == "random_windows":
+        raise InputError(path, f"does not tell which chromosomes it was trained on; {remedy}")
+    seen = [c for c in settings["fold"]["test"] if c not in theirs["fold"]["test"]]
+    if seen:
+        where = f"fold {settings['fold']['name']}"
+        raise InputError(
+            path, f"was not tested on {', '.join(seen)}, test chromosomes of {where}; {remedy}"
+        )
