@@ -37,3 +37,5 @@ class ModelSpec:
     rows: tuple[str, ...] = ()
     # what forward returns -> one predicted number per value of the truth (a probability, say)
     output: Callable[[Tensor], Tensor] = _unchanged
+    # how predicted and true values are compared by r (log2(x + 1) of coverage, say)
+    compared: Callable[[Tensor], Tensor] = _unchanged

@@ -41,6 +41,7 @@ class Progress:
     examples: int = 0  # examples seen in the present epoch
     seconds: float = 0.0  # spent in the present epoch, over all its interruptions
     best_loss: float = math.inf
+    best_r: float = -math.inf
     best_epoch: int = 0  # 1-based, 0 = none yet
     stale: int = 0  # epochs since the best one
     finished: bool = False

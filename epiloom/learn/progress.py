@@ -71,8 +71,9 @@ class RunLog:
             return
         if self.show:
             log.info(
-                "%s: train %.5f, validation %.5f%s, learning rate %.3g, %.0f examples/s, %.1f s",
-                *(self.title, row["train_loss"], row["validation_loss"]),
+                "%s: train %.5f, validation %.5f (r %.3f)%s, learning rate %.3g, %.0f examples/s, "
+                "%.1f s",
+                *(self.title, row["train_loss"], row["validation_loss"], row["validation_r"]),
                 *(" (best)" if row["best"] else "", row["learning_rate"]),
                 *(row["samples_per_s"], row["seconds"]),
             )
@@ -81,7 +82,13 @@ class RunLog:
 
             # what an interrupted run wrote beyond its saved state is taken back
             self.board = SummaryWriter(self.folder / "tensorboard", purge_step=row["epoch"])
-        for key in ("train_loss", "validation_loss", "learning_rate", "samples_per_s"):
+        for key in (
+            "train_loss",
+            "validation_loss",
+            "validation_r",
+            "learning_rate",
+            "samples_per_s",
+        ):
             self.board.add_scalar(key, row[key], row["epoch"])
 
     def close_bar(self) -> None:

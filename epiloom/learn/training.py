@@ -27,7 +27,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from epiloom.data.files import atomic
-from epiloom.learn import checkpoint, devices, loader, starting
+from epiloom.learn import agreement, checkpoint, devices, loader, starting
 from epiloom.learn.checkpoint import Progress
 from epiloom.learn.diagnosis import NotFinite, findings
 from epiloom.learn.examples import Examples
@@ -40,8 +40,8 @@ from epiloom.plan.errors import InputError
 log = logging.getLogger("epiloom")
 
 HISTORY = (
-    *("epoch", "step", "train_loss", "validation_loss", "learning_rate", "samples_per_s"),
-    *("seconds", "peak_memory_mb", "best"),
+    *("epoch", "step", "train_loss", "validation_loss", "validation_r", "learning_rate"),
+    *("samples_per_s", "seconds", "peak_memory_mb", "best"),
 )
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
@@ -68,8 +68,8 @@ def fit(
         settings: the run's settings; a state in `run_dir` is continued only if it has the same.
         train, valid: examples to learn from, and to choose the best epoch by.
         run_dir: training state and logs; kept between attempts.
-        weights_out: weights of the best epoch, or of the last if the settings' `keep` says so;
-            {"state_dict", "settings"}.
+        weights_out: weights of the epoch that the settings' `keep` asks for: lowest validation loss
+            (best), highest validation r (best_r), or the last; {"state_dict", "settings"}.
         history_out: table with one row per epoch (columns `HISTORY`).
         device: auto, cpu or cuda.
         progress: False = nothing on the terminal.
@@ -158,14 +158,16 @@ def fit(
                         saved = time.monotonic()
             speed = p.examples / p.seconds
 
-            loss = _validate(fabric, spec, model, valid, batch, prefetch, stop)
-            if loss is None:
+            found = _validate(fabric, spec, settings, model, valid, prefetch, stop)
+            if found is None:
                 leave()
+            loss, r = found
             p.seconds = before + time.monotonic() - began
-            best = loss < p.best_loss or settings["keep"] == "last"
+            best = _is_better(settings["keep"], loss, r, p)
             p.stale = 0 if best else p.stale + 1
             if best:
                 p.best_loss, p.best_epoch = loss, p.epoch + 1
+                p.best_r = -math.inf if math.isnan(r) else r
                 if rank == 0:
                     folder.save_best(p.best_epoch, net.state_dict())
             row = (
@@ -173,6 +175,7 @@ def fit(
                 p.update,
                 p.loss_sum / p.examples,
                 loss,
+                r,
                 schedule.rate(p.update - 1),
             )
             row = dict(zip(HISTORY, (*row, speed, p.seconds, peak_memory(), best), strict=True))
@@ -243,38 +246,55 @@ def _update(
     return value
 
 
+def _is_better(keep: str, loss: float, r: float, p: Progress) -> bool:
+    """Whether this epoch's weights replace those of the best one so far."""
+    if keep == "last" or not p.best_epoch:
+        return True
+    if keep == "best_r":
+        return r > p.best_r
+    return loss < p.best_loss
+
+
 def _validate(
     fabric: Fabric,
     spec: Any,
+    settings: Mapping[str, Any],
     model: Any,
     valid: Examples,
-    batch: int,
     prefetch: int,
     stop: Signals,
-) -> float | None:
-    """Mean loss over all validation examples, each counted once whatever the number of processes.
+) -> tuple[float, float] | None:
+    """Mean loss over all validation examples, and r (agreement.mean_r).
 
-    None if the run was asked to end meanwhile.
+    Each example counts once whatever the number of processes. None if the run was asked to end
+    meanwhile.
     """
-    plan = loader.updates(np.arange(len(valid)), batch, 1, fabric.global_rank, fabric.world_size)
+    places, batch = np.arange(len(valid)), settings["batch"]
+    plan = loader.updates(places, batch, 1, fabric.global_rank, fabric.world_size)
     total = torch.zeros((), dtype=torch.float64, device=fabric.device)
+    moments: Tensor | None = None
     model.eval()
     pieces = (piece for (piece,) in plan)
     with torch.no_grad(), closing(loader.feed(valid, pieces, fabric.device, prefetch)) as batches:
         for piece, values in batches:
-            loss = spec.loss(model(*(values[key] for key in spec.inputs)), values)
+            returned = model(*(values[key] for key in spec.inputs))
+            loss = spec.loss(returned, values)
+            part = agreement.sums(spec, settings, returned, values)
+            moments = torch.zeros_like(part) if moments is None else moments
             if piece.weight:  # 0 = a stand-in, counted by another process
                 total += loss.double() * len(piece.indices)
+                moments += part
                 if fabric.world_size == 1 and not bool(loss.isfinite()):
                     raise NotFinite("validation", findings([(piece.indices, values)], valid.names))
             if _any(fabric, stop.asked)[0]:
                 return None
     if fabric.world_size > 1:
         total = fabric.all_reduce(total, reduce_op="sum")
+        moments = fabric.all_reduce(moments, reduce_op="sum")
     loss = float(total) / len(valid)
     if not math.isfinite(loss):
         raise NotFinite("validation", f"the loss is {loss}; check the validation examples")
-    return loss
+    return loss, agreement.mean_r(moments)
 
 
 def _optimizer(net: torch.nn.Module, settings: Mapping[str, Any]) -> torch.optim.Optimizer:

@@ -270,4 +270,5 @@ SPEC = ModelSpec(
     form=lambda settings: Config.of(settings).form,
     rows=("head.out.weight", "head.out.bias"),
     output=_output,
+    compared=lambda coverage: (coverage + 1).log2(),
 )
