@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import platform
 import random
 import resource
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from lightning_fabric.strategies import DDPStrategy
+from torch import Tensor, nn
 
 from epiloom.plan.errors import InputError
 
@@ -121,6 +125,26 @@ def _be_deterministic(accelerator: str) -> None:
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_tf32 = False
     torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def compiled(spec: Any, net: nn.Module, batch: Mapping[str, Tensor], device: torch.device) -> Any:
+    """The network as `torch.compile` makes it, or as it is where that fails (the log says why).
+
+    A copy is tried first, forward and backward: compilers fail late, and without one (no C++
+    compiler on a node, an old GPU) training must go on.
+    """
+    trial = copy.deepcopy(net).to(device)
+    places = {key: value.to(device) for key, value in batch.items()}
+    began = time.monotonic()
+    try:
+        with torch.random.fork_rng():
+            returned = torch.compile(trial)(*(places[key] for key in spec.inputs))
+            spec.loss(returned, places).backward()
+    except Exception as error:  # of many kinds: the compiler's, the driver's, the system's
+        log.warning("not compiled, which costs speed only: %s", str(error).strip().split("\n")[0])
+        return net
+    log.info("compiled in %.0f s", time.monotonic() - began)
+    return torch.compile(net)
 
 
 def set_threads(threads: int) -> None:

@@ -105,7 +105,13 @@ def fit(
     if frozen:
         starting.freeze(spec, net)
     adam = _optimizer(net, settings["optimizer"])
-    model, optimizer = fabric.setup(net, adam)
+    fast = net
+    if settings.get("compile"):
+        first = {
+            k: torch.from_numpy(v) for k, v in train.batch(np.arange(min(2, len(train)))).items()
+        }
+        fast = devices.compiled(spec, net, first, fabric.device)
+    model, optimizer = fabric.setup(fast, adam)
     updates = math.ceil(len(train) / group) * settings["epochs"]
     schedule = Schedule(settings["optimizer"]["learning_rate"], settings["schedule"], updates)
     if rank:  # dropout must differ between processes
