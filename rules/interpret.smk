@@ -111,6 +111,7 @@ rule variant_truth:
         summary="simulated/truth/summary.json",
     output:
         table="results/{model}/{run}/variants.truth.tsv",
+        figure="results/{model}/{run}/variants.truth.png",
     log:
         "logs/{model}/{run}/variant_truth.log",
     wildcard_constraints:
@@ -149,3 +150,20 @@ rule find_motifs:
         windows=PLAN.config["interpret"]["motifs"],
     script:
         "../workflow_scripts/find_motifs.py"
+
+
+rule motif_truth:
+    input:
+        matches="results/{model}/{run}/motifs.tsv",
+        summary="simulated/truth/summary.json",
+    output:
+        table="results/{model}/{run}/motifs.truth.tsv",
+    log:
+        "logs/{model}/{run}/motif_truth.log",
+    wildcard_constraints:
+        model=SEQUENCE_MODELS,
+    localrule: True
+    conda:
+        "../envs/torch.yaml"
+    script:
+        "../workflow_scripts/motif_truth.py"

@@ -9,12 +9,15 @@ def main(job: jobs.Job) -> None:
     import pandas as pd
 
     from epiloom.data.files import atomic
-    from epiloom.studies.planted_variants import summary
+    from epiloom.show import canvas
+    from epiloom.show.plots_variants import planted_figure
+    from epiloom.studies.planted_variants import read_truth, summary
 
     scores = pd.read_csv(job.input["scores"], sep="\t", dtype={"chrom": str})
-    found = summary(scores, Path(job.input["summary"]).parent)
+    folder = Path(job.input["summary"]).parent
     with atomic(job.output["table"]) as tmp:
-        found.to_csv(tmp, sep="\t", index=False, float_format="%.6g")
+        summary(scores, folder).to_csv(tmp, sep="\t", index=False, float_format="%.6g")
+    canvas.save(planted_figure(scores, read_truth(folder)), job.output["figure"])
 
 
 if __name__ == "__main__":

@@ -126,6 +126,7 @@ def as_dict(plan: Plan) -> dict:
         ],
         "targets": {name: target.description for name, target in plan.targets.items()},
         "studies": [*activity.tables(plan), *studies.results(plan)],
+        "asked": sequence.asked(plan),
         "sources": [
             {"key": s.key, "path": path, "url": s.local or s.url} for path, s in plan.files.items()
         ],

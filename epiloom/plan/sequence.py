@@ -244,18 +244,20 @@ def asked(plan: Plan) -> list[str]:
         if block["variants"]:
             paths += [f"{own}/variants.tsv", f"{own}/variants.vcf"]
         if block["variants"] == PLANTED:
-            paths.append(f"{own}/variants.truth.tsv")
+            paths += [f"{own}/variants.truth.tsv", f"{own}/variants.truth.png"]
         if block["motifs"]:
             paths += [f"{own}/motifs.{end}" for end in ("tsv", "meme", "png")]
+        if block["motifs"] and plan.config["simulate"]:
+            paths.append(f"{own}/motifs.truth.tsv")
     return paths
 
 
 def shown(plan: Plan) -> list[str]:
-    """Paths of what the report reads: runs, and the tracks and scores of its example region."""
+    """Paths of what the report reads: runs, what was asked, the tracks of its example region."""
     names = ("history.tsv", "metrics.tsv", "predictions.npy")
     paths = [f"results/{model}/{run}/{name}" for model, run in plan.sequence_runs for name in names]
     for settings in plan.sequence_runs.values():
         files = example_files(plan, settings)
         paths += [files["manifest"], files["mask"], *files["targets"]]
         paths += [files["conservation"]] if "conservation" in files else []
-    return list(dict.fromkeys(paths))
+    return list(dict.fromkeys([*paths, *asked(plan)]))

@@ -128,6 +128,13 @@ def _planned(found: Results) -> Iterator[_Planned]:
         yield _sequence_run(run, aim, shared)
     for path in found.plan.get("studies") or ():
         yield _study(path, about, shared)
+    for path in asked_tables(found):
+        yield _asked(path)
+
+
+def asked_tables(found: Results) -> list[str]:
+    """Tables that models of DNA were asked for; figures and bigWigs come with them."""
+    return [p for p in found.plan.get("asked") or () if p.endswith((".tsv", ".tsv.gz"))]
 
 
 def _named(name: str) -> Callable[[Log], bool]:
@@ -208,6 +215,29 @@ def _study(path: str, about: Callable, shared: Callable) -> _Planned:
     model = folder.partition("/")[0]
     made_from = f"{folder}/" if end == "truth" else f"{model}/{end}."
     return _Planned(name, [path], one, _either(shared, lambda g: g.name.startswith(made_from)))
+
+
+ASKED_RULES = {
+    "variants": "score_variants",
+    "variants.truth": "variant_truth",
+    "motifs": "find_motifs",
+    "motifs.truth": "motif_truth",
+    "predict": "predict_region",
+    "mutagenesis": "mutate_region",
+}
+
+
+def _asked(path: str) -> _Planned:
+    """A table that a model of DNA was asked for: results/{model}/{run}/[{kind}/]{name}.tsv[.gz]."""
+    _, model, run, *rest = path.split("/")
+    name = rest[-1].removesuffix(".gz").removesuffix(".tsv")
+    kind = rest[0] if len(rest) > 1 else name
+    own = f"{model}/{run}/{ASKED_RULES[kind]}" + (f"/{name}" if len(rest) > 1 else "")
+
+    def before(log: Log) -> bool:
+        return log.name.startswith(f"{model}/{run}/")
+
+    return _Planned(f"{model}/{run} {kind}", [path], _named(own), before)
 
 
 def others(logs: Sequence[Log], listed: Iterable[Gap]) -> list[Log]:

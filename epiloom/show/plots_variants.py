@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
-from matplotlib.patches import PathPatch
+from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
 from matplotlib.textpath import TextPath
 from matplotlib.transforms import Affine2D
@@ -31,12 +31,15 @@ from epiloom.show.canvas import (
     WIDTH,
     empty,
     fixed,
+    outer_labels,
+    panels,
     plain,
     style,
 )
 from epiloom.studies.motif_discovery import Found
 from epiloom.studies.motif_matching import information
 from epiloom.studies.mutagenesis import Map
+from epiloom.studies.planted_variants import KEY
 from epiloom.studies.variants import Effect, bin_start
 
 # told apart with the common colour blindnesses, and the letters themselves tell
@@ -54,6 +57,11 @@ VARIANT_CAPTION = (
     "variant. Beyond an insertion or deletion the alleles are compared base by base, so a peak "
     "that only moved shows as neighbouring gain and loss with sum 0; inserted or deleted bases do "
     "not count."
+)
+PLANTED_CAPTION = (
+    "What the model says about variants of the simulation, against what they do. Good: points from "
+    "the lower left to the upper right, none in the shaded quarters (wrong sign), and variants of "
+    "the background at zero."
 )
 MAP_CAPTION = (
     "Letters: what the base of the reference is worth (minus the mean effect of its three "
@@ -274,4 +282,38 @@ def motifs_figure(
             axes[0].text(0, 0.62, plain(text), va="top", color=MUTED)
         grid[0][1].set_title("found: mean contribution", loc="left")
         grid[0][2].set_title("known: bits", loc="left")
+    return figure
+
+
+def planted_figure(scores: pd.DataFrame, truth: pd.DataFrame) -> Figure:
+    """Score of planted variants against their true effect, a panel per track.
+
+    Args:
+        scores: track ({cell}-{mark}), local_lfc, and what tells a variant (`planted_variants.KEY`,
+            1-based position). truth: as `planted_variants.read_truth` gives it.
+    """
+    both = scores.assign(position=scores["position"] - 1).merge(truth, on=KEY)
+    cells = {str(t): f"effect_{str(t).split('-')[0]}" for t in both["track"].unique()}
+    shown = [track for track, column in cells.items() if column in both][:6]
+    if not shown:
+        return empty("No variant of the simulation was scored")
+    with style():
+        figure, axes = panels(len(shown), columns=3, height=2.6, sharey=True)
+        for axis, track in zip(axes, shown, strict=True):
+            own = both[both["track"] == track]
+            effect, score = own[cells[track]].to_numpy(float), own["local_lfc"].to_numpy(float)
+            site = (own["where"] == "site").to_numpy()
+            axis.scatter(effect[~site], score[~site], s=9, color=GREY, label="background")
+            axis.scatter(effect[site], score[site], s=9, color=BLUE, alpha=0.7, label="in a site")
+            wide = 1.08 * max(0.05, np.abs(effect).max())
+            high = 1.08 * max(0.05, np.quantile(np.abs(score), 0.99))
+            axis.set_xlim(-wide, wide)
+            axis.set_ylim(-high, high)
+            for left, low in ((-wide, 0), (0, -high)):
+                axis.add_patch(Rectangle((left, low), wide, high, color="#F1F1F1", zorder=0))
+            axis.axhline(0, color=MUTED, linewidth=0.6)
+            axis.axvline(0, color=MUTED, linewidth=0.6)
+            axis.set_title(plain(track), loc="left")
+        outer_labels(axes, "true change of activity (0 to 1)", "score: log2 fold change nearby")
+        axes[0].legend(loc="lower right")
     return figure

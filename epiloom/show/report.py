@@ -15,11 +15,12 @@ from epiloom.plan.errors import InputError
 from epiloom.show import report_figures as figures
 from epiloom.show import report_tables as tables
 from epiloom.show.answer import CLASSIFICATION, comparisons, models_of
+from epiloom.show.asked_sections import asked_sections
 from epiloom.show.canvas import fixed, marks_name, model_name, predictor_name
 from epiloom.show.checks import curve_warnings, qc_warnings, worst_genes
 from epiloom.show.compare import compare
 from epiloom.show.marks import mark_table
-from epiloom.show.missing import gaps, others, read_logs
+from epiloom.show.missing import asked_tables, gaps, others, read_logs
 from epiloom.show.plots_data import MAX_MISSING, duration, memory
 from epiloom.show.report_tracks import track_part
 from epiloom.show.results import Results, read, track_names
@@ -88,7 +89,7 @@ def _context(found: Results, partial: bool) -> dict[str, Any]:
         "about_genes": found.about_genes,
         "tracks": tracks,
         "question": tables.question(found),
-        "studies": sections(found),
+        "studies": [*asked_sections(found), *sections(found)],
         "plan": plan,
         "simulated": bool(plan.get("simulated")),
         "partial": partial,
@@ -109,10 +110,11 @@ def _context(found: Results, partial: bool) -> dict[str, Any]:
 
 
 def _expected(found: Results) -> int:
-    """Runs, tracks and studies of the plan."""
+    """Runs, tracks, studies and questions of the plan."""
     runs, plan = len(found.runs) + len(found.sequence), found.plan
     tracks = len(track_names(found)) + len(plan.get("targets") or {})
-    return runs + tracks + len(plan.get("studies") or [])
+    asked = len(asked_tables(found))
+    return runs + tracks + len(plan.get("studies") or []) + asked
 
 
 def _data(found: Results) -> dict[str, Any]:

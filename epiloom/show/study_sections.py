@@ -27,7 +27,11 @@ Drawn = list[tuple[str, str, Figure]]
 
 @dataclass
 class Section:
-    """One study: `says` what it is about, `good` what a good result looks like."""
+    """One study: `says` what it is about, `good` what a good result looks like.
+
+    `truth`: rows on what the simulation planted, of a `cell` and `mark` or of a `track`.
+    `strongest`: rows on the variants with the largest effects.
+    """
 
     id: str
     title: str
@@ -36,6 +40,12 @@ class Section:
     files: list[str]
     figures: list[dict[str, Any]] = field(default_factory=list)
     truth: list[dict[str, Any]] = field(default_factory=list)
+    truth_says: str = (
+        "The simulation knows which bins hold an enhancer of the gene. Here is how the "
+        "perturbation ranks them."
+    )
+    truth_of: str = "mark"
+    strongest: list[dict[str, Any]] = field(default_factory=list)
     note: str = ""
 
 

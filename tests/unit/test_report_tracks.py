@@ -119,6 +119,60 @@ def test_the_rule_of_the_report_waits_for_all_that_the_page_shows(made, page, tm
     assert len([tag for tag, _ in alone.elements if tag == "svg"]) == 4
 
 
+# --- what it was asked ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def asked(copied) -> Path:
+    """The finished study, with questions to the model and some of the answers."""
+    folder = copied / RUN
+    columns = "chrom\tposition\tref\talt\tid\ttrack\tlocal_lfc\tlocal_lfc_sd\n"
+    rows = [f"chr3\t{n}\tA\tG\trs{n}\tMSN\t{(-1) ** n * n / 10}\t0.01\n" for n in range(1, 13)]
+    (folder / "variants.tsv").write_text(columns + "".join(rows))
+    head = "track\twhat\tn\tfigure\tlow\thigh\tchance\tverdict\n"
+    row = "MSN\tsign of clear effects is right\t90\t0.98\t0.95\t1\t0.5\tabove chance\n"
+    (folder / "variants.truth.tsv").write_text(head + row)
+    (folder / "motifs.truth.tsv").write_text(
+        head.removeprefix("track\t") + "planted factors that come back\t15\t0.9\t0.8\t1\t0.5\tx\n"
+    )
+    (folder / "mutagenesis").mkdir()
+    for name in ("motifs.png", *(f"mutagenesis/chr3_{n}-{n + 9}.png" for n in range(10, 16))):
+        (folder / name).write_bytes(b"\x89PNG")
+    plan = json.loads((copied / "results/provenance.json").read_text())
+    names = ("variants.tsv", "variants.truth.tsv", "motifs.tsv", "predict/chr3_5-9.tsv.gz")
+    plan["asked"] = [f"{RUN}/{name}" for name in names]
+    (copied / "results/provenance.json").write_text(json.dumps(plan))
+    return copied
+
+
+def test_answers_of_the_model_are_shown_with_what_was_planted(asked):
+    page = built(asked)
+    assert "asked-epiformer-fold1" in page.ids
+    assert "What Epiformer reads in DNA, fold1" in page.text
+    row = next(r for r in page.rows if len(r) > 1 and r[1]["text"].startswith("sign of clear"))
+    assert (row[0]["text"], float(row[3]["value"])) == ("MSN", 0.98)
+    row = next(r for r in page.rows if len(r) > 1 and r[1]["text"].startswith("planted factors"))
+    assert row[0]["text"] == "all"
+    strong = [r[0]["text"] for r in page.rows if r and r[0]["text"].startswith("chr3:")]
+    assert strong == [f"chr3:{n} A>G" for n in range(12, 2, -1)]
+    pictures = [attrs for tag, attrs in page.elements if tag == "img"]
+    assert len(pictures) == 5 and all(p["src"].startswith("data:image/png") for p in pictures)
+    assert "2 more figures are files of their own" in page.text
+
+
+def test_questions_without_an_answer_are_listed_with_their_log(asked):
+    log = asked / "logs/epiformer/fold1/find_motifs.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("ERROR no attribution\n")
+    listed = {
+        gap.name: gap for gap in missing.gaps(results.read(asked, None), missing.read_logs(asked))
+    }
+    assert set(listed) == {"epiformer/fold1 motifs", "epiformer/fold1 predict"}
+    assert [one.name for one in listed["epiformer/fold1 motifs"].logs] == [
+        "epiformer/fold1/find_motifs"
+    ]
+
+
 # --- what is missing -----------------------------------------------------------------------------
 
 

@@ -14,7 +14,7 @@ from epiloom.data.simulate.addresses import Addresses
 from epiloom.data.simulate.motifs import NAMES
 from epiloom.data.simulate.truth import write_truth
 from epiloom.data.simulate.world import make_world
-from epiloom.studies import variants
+from epiloom.studies import planted_motifs, variants
 from tests.made_sequences import GEOMETRY, MadeGenome
 
 
@@ -79,3 +79,19 @@ def test_variants_that_break_a_site_lose_its_factor_and_neutral_ones_do_not(simu
         assert (abs(at - broken["position"]) <= GEOMETRY.bin_bp).all()
         losses.append(broken["sad"].median() / neutral["sad"].abs().median())
     assert max(losses) < -10
+
+
+def test_motifs_that_come_back_and_motifs_that_bind_nowhere(tmp_path):
+    plan = Plan(chromosomes=1, length_bp=400_000, cells=("E003", "E116"), binding_share=0.4)
+    addresses = Addresses(plan, tmp_path)
+    write_truth(make_world(plan), addresses)
+    names = ["SP1", "SOX2", "SOX2", "CTCF", "TP63", "REST", "YY1"]  # TP63 binds nowhere
+    q = [0.01, 0.001, 0.02, 0.05, 0.04, 0.03, 0.2]  # YY1 is not clear
+    matches = pd.DataFrame({"match": [f"{n}_HUMAN.H11MO.0.A" for n in names], "q": q})
+    table = planted_motifs.summary(matches, addresses.truth("x").parent).set_index("what")
+    back, wrong = table.loc[planted_motifs.KNOWN], table.loc[planted_motifs.FALSE]
+    assert (back["n"], back["figure"]) == (15, pytest.approx(4 / 15))
+    assert (wrong["n"], wrong["figure"]) == (5, pytest.approx(1 / 5))
+    assert wrong["chance"] == pytest.approx(15 / 30) and back["chance"] == pytest.approx(5 / 30)
+    none = planted_motifs.summary(matches.head(0), addresses.truth("x").parent)
+    assert none["figure"].tolist() == [0.0]

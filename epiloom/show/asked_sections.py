@@ -1,0 +1,127 @@
+"""Sections of the report on what models of DNA were asked: variants, motifs, bases, regions."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from markupsafe import Markup, escape
+
+from epiloom.show.canvas import model_name
+from epiloom.show.plots_variants import MAP_CAPTION, MOTIF_CAPTION, PLANTED_CAPTION
+from epiloom.show.results import Results, Run, table_of
+from epiloom.show.study_sections import TRUTH, Section
+from epiloom.studies.planted_variants import CLEAR
+
+SCORED = ["chrom", "position", "ref", "alt", "track", "local_lfc"]  # columns of variants.tsv
+STRONGEST = 10  # variants in the table of a run
+PICTURES = 4  # figures of one kind in the report; more are files of their own
+REGION_CAPTION = (
+    "Predicted (line) and measured (filled) signal along the region, genes below. Bins of test "
+    "chromosomes only tell how good the model is."
+)
+
+
+def asked_sections(found: Results) -> list[Section]:
+    """One section per run of a model of DNA that was asked anything."""
+    asked = found.plan.get("asked") or []
+    made = []
+    for run in found.sequence:
+        if run.shuffled:
+            continue
+        paths = [path for path in asked if Path(path).parts[:3] == Path(run.folder).parts[:3]]
+        section = _section(found, run, paths)
+        if section is not None:
+            made.append(section)
+    return made
+
+
+def _section(found: Results, run: Run, paths: list[str]) -> Section | None:
+    folder = found.work / run.folder
+    there = [path for path in _pictures(folder) if path.exists()]
+    if not paths and not there:
+        return None
+    section = Section(
+        f"asked-{run.model}-{run.name}".replace(".", "-"),
+        f"What {model_name(run.model)} reads in DNA, {run.name}",
+        "The trained model is asked about single variants, every base of a region, and the "
+        "motifs that it has learnt.",
+        "Variants that break a binding site lower the prediction nearby and their spread over "
+        "strands and shifts is smaller than the score; motifs resemble those of known factors of "
+        "the cell type; bases that matter stand together in words of 6 to 20. A model tells what "
+        "it has learnt, not what the cell would do: an unexpected answer is a reason for an "
+        "experiment.",
+        [path for path in paths if path.endswith((".tsv", ".png"))],
+    )
+    section.truth = list(_truth(found, run))
+    section.truth_says = (
+        "The simulation knows what each variant changes and which factors bind. Effects from "
+        f"{CLEAR:g} of full activity on count as clear."
+    )
+    section.truth_of = "track"
+    section.strongest = _strongest(found, run)
+    shown = list(_drawn(folder))
+    section.figures = [_figure(path, title, caption) for title, path, caption in shown]
+    more = len(there) - len(shown)
+    if more > 0:
+        section.note = f"{more} more figures are files of their own, below {run.folder}/."
+    return section
+
+
+def _truth(found: Results, run: Run) -> Iterator[dict[str, Any]]:
+    """Rows on what the simulation planted."""
+    for name in ("variants.truth.tsv", "motifs.truth.tsv"):
+        table = table_of(found.work / run.folder / name, TRUTH, found.unreadable)
+        if table is not None:
+            yield from table.reindex(columns=["track", *TRUTH, "low", "high"]).to_dict("records")
+
+
+def _strongest(found: Results, run: Run) -> list[dict[str, Any]]:
+    """The variants with the largest effect in any track, one row each."""
+    table = table_of(found.work / run.folder / "variants.tsv", SCORED, found.unreadable)
+    if table is None or table.empty:
+        return []
+    size = pd.to_numeric(table["local_lfc"], errors="coerce").abs()
+    ranked = table.loc[size.sort_values(ascending=False, kind="stable").dropna().index]
+    own = ranked.drop_duplicates(["chrom", "position", "ref", "alt"]).head(STRONGEST)
+    extra = ["id", "local_lfc_sd", "local_lfc_percentile"]
+    return own.reindex(columns=[*SCORED, *extra]).to_dict("records")
+
+
+def _pictures(folder: Path) -> list[Path]:
+    """Where figures lie, in the order of the page."""
+    single = [folder / "variants.truth.png", folder / "motifs.png"]
+    return [
+        *single,
+        *sorted(folder.glob("mutagenesis/*.png")),
+        *sorted(folder.glob("predict/*.png")),
+    ]
+
+
+def _drawn(folder: Path) -> Iterator[tuple[str, Path, str]]:
+    """Title, file and caption of the figures that the page shows."""
+    known = {
+        "variants.truth": ("Planted variants", PLANTED_CAPTION),
+        "motifs": ("Motifs", MOTIF_CAPTION),
+    }
+    several = {"mutagenesis": ("Every base of", MAP_CAPTION), "predict": ("Along", REGION_CAPTION)}
+    count = dict.fromkeys(several, 0)
+    for path in _pictures(folder):
+        if not path.exists():
+            continue
+        if path.stem in known and path.parent == folder:
+            yield known[path.stem][0], path, known[path.stem][1]
+        elif count[path.parent.name] < PICTURES:
+            count[path.parent.name] += 1
+            title, caption = several[path.parent.name]
+            yield f"{title} {path.stem.replace('_', ':', 1)}", path, caption
+
+
+def _figure(path: Path, title: str, caption: str) -> dict[str, Any]:
+    """A picture inside the page, which opens without a network and without other files."""
+    data = base64.b64encode(path.read_bytes()).decode()
+    image = f'<img src="data:image/png;base64,{data}" alt="{escape(f"{title}. {caption}")}">'
+    return {"heading": title, "svg": Markup(image), "caption": caption}
