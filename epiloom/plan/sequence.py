@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from epiloom.plan.config import hint
+from epiloom.plan.errors import InputError
 from epiloom.plan.targets import Target, read_targets
 from epiloom.plan.tracks import SOURCE_OF
 
@@ -133,6 +134,12 @@ def _add_start(model: str, given: str, fold: dict, add_file: Callable[..., str])
     if given == PUBLISHED:
         return add_file(f"{model}_weights")
     where = {"cell": fold["name"], "mark": "start", "fold": fold["name"]}
+    own = Path("results", model, fold["name"], "weights.pt")
+    if Path(given.replace("{fold}", fold["name"])).absolute() == own.absolute():
+        raise InputError(
+            f"models.{model}.start",
+            f"'{given}' is the file that this run writes; train in another folder, or copy it",
+        )
     return add_file("own_weights", f"models.{model}.start", given, **where)
 
 

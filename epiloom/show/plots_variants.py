@@ -286,11 +286,11 @@ def motifs_figure(
 
 
 def planted_figure(scores: pd.DataFrame, truth: pd.DataFrame) -> Figure:
-    """Score of planted variants against their true effect, a panel per track.
+    """Predicted change of planted variants against their true effect, a panel per track.
 
     Args:
-        scores: track ({cell}-{mark}), local_lfc, and what tells a variant (`planted_variants.KEY`,
-            1-based position). truth: as `planted_variants.read_truth` gives it.
+        scores: track ({cell}-{mark}), local_ref, local_alt, and `planted_variants.KEY` (position
+            1-based). truth: as `planted_variants.read_truth` gives it.
     """
     both = scores.assign(position=scores["position"] - 1).merge(truth, on=KEY)
     cells = {str(t): f"effect_{str(t).split('-')[0]}" for t in both["track"].unique()}
@@ -301,12 +301,13 @@ def planted_figure(scores: pd.DataFrame, truth: pd.DataFrame) -> Figure:
         figure, axes = panels(len(shown), columns=3, height=2.6, sharey=True)
         for axis, track in zip(axes, shown, strict=True):
             own = both[both["track"] == track]
-            effect, score = own[cells[track]].to_numpy(float), own["local_lfc"].to_numpy(float)
+            effect = own[cells[track]].to_numpy(float)
+            score = (own["local_alt"] - own["local_ref"]).to_numpy(float)
             site = (own["where"] == "site").to_numpy()
             axis.scatter(effect[~site], score[~site], s=9, color=GREY, label="background")
             axis.scatter(effect[site], score[site], s=9, color=BLUE, alpha=0.7, label="in a site")
             wide = 1.08 * max(0.05, np.abs(effect).max())
-            high = 1.08 * max(0.05, np.quantile(np.abs(score), 0.99))
+            high = 1.08 * max(1e-6, np.quantile(np.abs(score), 0.99))
             axis.set_xlim(-wide, wide)
             axis.set_ylim(-high, high)
             for left, low in ((-wide, 0), (0, -high)):
@@ -314,6 +315,6 @@ def planted_figure(scores: pd.DataFrame, truth: pd.DataFrame) -> Figure:
             axis.axhline(0, color=MUTED, linewidth=0.6)
             axis.axvline(0, color=MUTED, linewidth=0.6)
             axis.set_title(plain(track), loc="left")
-        outer_labels(axes, "true change of activity (0 to 1)", "score: log2 fold change nearby")
+        outer_labels(axes, "true change of activity (0 to 1)", "predicted change nearby")
         axes[0].legend(loc="lower right")
     return figure

@@ -6,6 +6,7 @@ the simulation; a variant in the background changes nothing.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from epiloom.studies.planted import judged
 SITES, NEUTRAL = 150, 50  # of the strongest, and of those without effect
 CLEAR = 0.05  # change of activity from which a sign is asked for
 KEY = ["chrom", "position", "ref", "alt"]
+ALL = "all"
 COLUMNS = ("track", "what", "n", "figure", "low", "high", "chance", "verdict")
 
 
@@ -54,18 +56,23 @@ def write_vcf(folder: str | Path, out: str | Path, chromosomes: Sequence[str]) -
 def summary(scores: pd.DataFrame, folder: str | Path) -> pd.DataFrame:
     """One row per track and question (`COLUMNS`), with a 95 % interval over variants.
 
+    Whether a change is larger in the right cell is asked of every variant whose effects differ
+    clearly between two cells, in one row for all tracks.
+
     Args:
-        scores: a table of scores (`KEY` with 1-based position, track, local_lfc); tracks are named
-            {cell}-{mark}.
+        scores: a table of scores (`KEY` with 1-based position, track, local_ref, local_alt); tracks
+            are named {cell}-{mark}.
     """
     truth = read_truth(folder)
     both = scores.assign(position=scores["position"] - 1).merge(truth, on=KEY)
-    rows = []
+    both["found"] = both["local_alt"] - both["local_ref"]
+    rows, known = [], {}
     for track, own in both.groupby("track", sort=False):
         column = f"effect_{str(track).split('-')[0]}"
         if column not in own:
             continue
-        effect, found = own[column].to_numpy(float), own["local_lfc"].to_numpy(float)
+        effect, found = own[column].to_numpy(float), own["found"].to_numpy(float)
+        known[column] = own.set_index(KEY)["found"]
         clear = (own["where"] == "site").to_numpy() & (np.abs(effect) >= CLEAR)
         right = np.sign(found[clear]) == np.sign(effect[clear])
         rows.append(_share(str(track), "sign of clear effects is right", right))
@@ -80,10 +87,25 @@ def summary(scores: pd.DataFrame, folder: str | Path) -> pd.DataFrame:
             least = min(clear.sum(), neutral.sum())
             told = {"track": track, "what": "AUROC of clear against neutral", "n": int(kept.sum())}
             rows.append(told | judged(area, np.sqrt(area * (1 - area) / least), 0.5))
+    if len(known) > 1:
+        rows.append(_share(ALL, "change is larger in the right cell", _told_apart(both, known)))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
+def _told_apart(both: pd.DataFrame, known: dict[str, pd.Series]) -> np.ndarray:
+    """Where effects differ clearly between two cells: is the larger one larger in the scores?"""
+    truth = both.drop_duplicates(KEY).set_index(KEY)[list(known)].astype(float)
+    found = pd.DataFrame(known).reindex(truth.index)
+    right = []
+    for one, two in itertools.combinations(known, 2):
+        true, scored = (abs(table[one]) - abs(table[two]) for table in (truth, found))
+        clear = abs(true) >= CLEAR
+        right.append(np.sign(true[clear]) == np.sign(scored[clear]))
+    return np.concatenate(right)
+
+
 def _share(track: str, what: str, right: np.ndarray) -> dict:
+    """The share of trues, beside chance."""
     n = len(right)
     share = float(right.mean()) if n else np.nan
     told = {"track": track, "what": what, "n": n}

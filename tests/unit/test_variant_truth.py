@@ -14,7 +14,7 @@ from epiloom.data.simulate.addresses import Addresses
 from epiloom.data.simulate.motifs import NAMES
 from epiloom.data.simulate.truth import write_truth
 from epiloom.data.simulate.world import make_world
-from epiloom.studies import planted_motifs, variants
+from epiloom.studies import planted_motifs, planted_variants, variants
 from tests.made_sequences import GEOMETRY, MadeGenome
 
 
@@ -79,6 +79,33 @@ def test_variants_that_break_a_site_lose_its_factor_and_neutral_ones_do_not(simu
         assert (abs(at - broken["position"]) <= GEOMETRY.bin_bp).all()
         losses.append(broken["sad"].median() / neutral["sad"].abs().median())
     assert max(losses) < -10
+
+
+def test_scores_are_judged_by_sign_rank_and_cell(tmp_path):
+    addresses = Addresses(Plan(cells=("E003", "E116")), tmp_path)
+    write_truth(make_world(Plan(cells=("E003", "E116"))), addresses)
+    folder = addresses.truth("x").parent
+    truth = planted_variants.choose(planted_variants.read_truth(folder), ["chr1"])
+    tables = []
+    for cell in ("E003", "E116"):
+        effect = truth[f"effect_{cell}"].astype(float)
+        told = truth[planted_variants.KEY].assign(track=f"{cell}-DNase", local_ref=2.0)
+        tables.append(told.assign(position=told["position"] + 1, local_alt=2 + 9 * effect))
+    right = planted_variants.summary(pd.concat(tables), folder).set_index(["track", "what"])[
+        "figure"
+    ]
+    sign, rank = "sign of clear effects is right", "Spearman r of score and effect"
+    for track in ("E003-DNase", "E116-DNase"):
+        assert right[track, sign] == 1 and right[track, rank] == pytest.approx(1)
+        assert right[track, "AUROC of clear against neutral"] == 1
+    assert right["all", "change is larger in the right cell"] == 1
+    names = {"E003-DNase": "E116-DNase", "E116-DNase": "E003-DNase"}
+    swapped = pd.concat([table.replace({"track": names}) for table in tables])
+    wrong = planted_variants.summary(swapped, folder).set_index(["track", "what"])["figure"]
+    assert wrong["all", "change is larger in the right cell"] == 0
+    turned = pd.concat([t.assign(local_alt=4 - t["local_alt"]) for t in tables])
+    wrong = planted_variants.summary(turned, folder).set_index(["track", "what"])["figure"]
+    assert wrong["E003-DNase", sign] == 0 and wrong["E003-DNase", rank] == pytest.approx(-1)
 
 
 def test_motifs_that_come_back_and_motifs_that_bind_nowhere(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -39,7 +40,9 @@ ASKED = [
     f"{RUN}/predict/chr3_100000-110000.png",
     f"{RUN}/mutagenesis/chr3_100000-100020.png",
     f"{RUN}/variants.truth.tsv",
+    f"{RUN}/variants.truth.png",
     f"{RUN}/motifs.tsv",
+    f"{RUN}/motifs.truth.tsv",
     f"{RUN}/metrics.tsv",
 ]
 pytestmark = pytest.mark.slow
@@ -124,4 +127,23 @@ def test_variants_have_scores_for_every_track_and_percentiles(work):
     told = [column for column in table if "percentile" in column]
     assert told and table[told].stack().between(0, 100).all()
     truth = pd.read_csv(work / RUN / "variants.truth.tsv", sep="\t")
-    assert set(truth["track"]) == {"E003-DNase", "E116-DNase"}
+    assert set(truth["track"]) == {"E003-DNase", "E116-DNase", "all"}
+    page = (work / "results/report.html").read_text()
+    assert page.count('<img src="data:image/png') == 4 and "asked-epiformer-fold1" in page
+
+
+def test_weights_of_another_study_predict_as_they_did_there(work, tmp_path):
+    again = Path(shutil.copytree(work, tmp_path / "again"))
+    shutil.rmtree(again / "results/epiformer")
+    start = f"    start: {work}/results/epiformer/{{fold}}/weights.pt\n"
+    text = CONFIG.replace("    epochs: 1\n", f"    epochs: 0\n{start}")
+    (again / "dna.yaml").write_text(text)
+    done = snakemake(again, f"{RUN}/predictions.npy")
+    assert done.returncode == 0, done.stderr[-6000:]
+    found, wanted = (np.load(folder / RUN / "predictions.npy") for folder in (again, work))
+    np.testing.assert_array_equal(found, wanted)
+    (again / "dna.yaml").write_text(text.replace(str(work), str(again)))
+    refused = snakemake(again, "-n")
+    assert (
+        refused.returncode and "is the file that this run writes" in refused.stdout + refused.stderr
+    )
