@@ -31,6 +31,33 @@ rule predict_region:
         "../workflow_scripts/predict_region.py"
 
 
+rule predict_tracks:
+    input:
+        unpack(example_files),
+        weights="results/{model}/{run}/weights.pt",
+        bed=lambda wc: PLAN.inputs["asked_regions"] if wc.place == "bed" else [],
+    output:
+        folder=directory("results/{model}/{run}/tracks/{place}"),
+    log:
+        "logs/{model}/{run}/predict_tracks/{place}.log",
+    benchmark:
+        "benchmarks/{model}/{run}/predict_tracks/{place}.tsv"
+    wildcard_constraints:
+        model=SEQUENCE_MODELS,
+        place=one_of(plan_sequence.places(PLAN)),
+    conda:
+        "../envs/torch.yaml"
+    threads: card_threads
+    resources:
+        mem_mb=card_resource("mem_mb"),
+        runtime=card_resource("runtime"),
+        gpu=gpus,
+    params:
+        settings=settings,
+    script:
+        "../workflow_scripts/predict_tracks.py"
+
+
 rule mutate_region:
     input:
         unpack(example_files),

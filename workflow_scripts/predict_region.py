@@ -21,7 +21,7 @@ def main(job: jobs.Job) -> None:
     chrom, start, end = region
     measured = observed(settings, job.input)
     size = settings["bin_bp"]
-    blocks = dna.predicted(asked, region)
+    blocks = dna.predicted(asked, [region])
     with atomic(job.output["table"]) as tmp:
         write_predictions(blocks, asked.genome, size, asked.tracks, table=tmp, observed=measured)
         table = pd.read_csv(tmp, sep="\t", compression="gzip", dtype={"chrom": str})

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from epiloom.plan.checks import chromosomes
 from epiloom.plan.config import hint
 from epiloom.plan.errors import InputError
 from epiloom.plan.targets import Target, read_targets
@@ -88,6 +89,10 @@ def _check_asked(plan: Plan) -> Iterator[str]:
         for text in asked[key]:
             if not _REGION.fullmatch(text):
                 yield f"interpret.{key}: '{text}' is no region; give CHROM:START-END, 0-based"
+    known = ["all", *chromosomes(plan.config)]
+    for name in asked["tracks"]:
+        if name not in known:
+            yield f"interpret.tracks: '{name}' is no chromosome of the study{hint(name, known)}"
     if asked["variants"] == PLANTED and not plan.config["simulate"]:
         yield "interpret.variants: 'planted' is for simulated data; give a VCF or a table"
 
@@ -123,6 +128,11 @@ def add(plan: Plan, root: Path, add_file: Callable[..., str], folds: list[dict])
         where = {"cell": "all", "mark": "variants"}
         plan.inputs["variants"] = add_file(
             "own_variants", "interpret.variants", asked["variants"], **where
+        )
+    if asked["bed"]:
+        where = {"cell": "all", "mark": "regions"}
+        plan.inputs["asked_regions"] = add_file(
+            "own_regions", "interpret.bed", asked["bed"], **where
         )
     if asked["motifs"]:
         plan.inputs["hocomoco_meme"] = add_file("hocomoco_meme")
@@ -233,6 +243,12 @@ def region_name(text: str) -> str:
     return f"{chrom}_{start.replace(',', '')}-{end.replace(',', '')}"
 
 
+def places(plan: Plan) -> list[str]:
+    """What may be predicted as bigWigs: a chromosome, `all` of them, or the regions of `bed`."""
+    given = ["bed"] if plan.config["interpret"]["bed"] else []
+    return ["all", *given, *chromosomes(plan.config)] if models(plan) else []
+
+
 def asked(plan: Plan) -> list[str]:
     """Paths of what models of DNA are asked by the configuration, but for shuffled controls."""
     block, paths = plan.config["interpret"], []
@@ -248,6 +264,8 @@ def asked(plan: Plan) -> list[str]:
             for r in block["mutagenesis"]
             for end in DRAWN
         ]
+        wanted = [*block["tracks"], *(["bed"] if block["bed"] else [])]
+        paths += [f"{own}/tracks/{place}" for place in wanted]
         if block["variants"]:
             paths += [f"{own}/variants.tsv", f"{own}/variants.vcf"]
         if block["variants"] == PLANTED:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,13 @@ import pandas as pd
 
 from epiloom.data import motif_files
 from epiloom.data import variants as variant_files
-from epiloom.data.bed import parse_region
+from epiloom.data.bed import parse_region, read_bed
 from epiloom.data.genome import Genome
 from epiloom.data.geometry import Geometry
 from epiloom.data.window_reader import WindowReader
 from epiloom.learn import dna
 from epiloom.learn.predict_regions import Block, Predict, predict_regions
+from epiloom.learn.region_windows import Region
 from epiloom.learn.windows import WindowTable, geometry_of
 from epiloom.plan.errors import InputError
 from epiloom.studies import motif_discovery, motif_matching, mutagenesis, variants
@@ -79,9 +80,25 @@ def region_of(name: str, genome: Genome) -> tuple[str, int, int]:
     return parse_region(f"{found[1]}:{found[2]}-{found[3]}", genome)
 
 
-def predicted(asked: Asked, region: tuple[str, int, int]) -> Iterator[Block]:
-    """Every bin of a region, predicted from both strands."""
-    return predict_regions(asked.predict, asked.reader, [region], asked.genome, asked.geometry)
+def regions_of(place: str, genome: Genome, bed: str | Path | None) -> list[Region] | None:
+    """The regions that a place stands for: `bed`, `all` (None), or the name of a chromosome.
+
+    Raises:
+        InputError: the BED file cannot be read or has no region.
+    """
+    if place == "all":
+        return None
+    if place != "bed":
+        return [(place, 0, genome.length(place))]
+    table = read_bed(bed, genome)
+    if table.empty:
+        raise InputError(bed, "has no region; give at least one line")
+    return list(table[["chrom", "start", "end"]].itertuples(index=False, name=None))
+
+
+def predicted(asked: Asked, regions: Iterable[Region] | None) -> Iterator[Block]:
+    """Every bin of the regions (None: of the genome), predicted from both strands."""
+    return predict_regions(asked.predict, asked.reader, regions, asked.genome, asked.geometry)
 
 
 def scored(asked: Asked, path: str | Path, matched: int, seed: int) -> pd.DataFrame:

@@ -30,6 +30,8 @@ models:
     learning_rate: 0.002
 interpret:
   regions: ["chr3:100,000-110,000"]
+  bed: BED
+  tracks: [chr3]
   variants: planted
   matched: 2
   mutagenesis: ["chr3:100000-100020"]
@@ -64,7 +66,9 @@ def snakemake(folder: Path, *args: str) -> subprocess.CompletedProcess:
 @pytest.fixture(scope="module")
 def work(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("dna")
-    (folder / "dna.yaml").write_text(CONFIG)
+    bed = "chr3\t150000\t150300\tlate\nchr2\t90000\t90010\nchr3\t100000\t104096\n"  # unsorted
+    (folder / "my.bed").write_text(bed)
+    (folder / "dna.yaml").write_text(CONFIG.replace("BED", f"{folder}/my.bed"))
     done = snakemake(folder)
     assert done.returncode == 0, done.stderr[-6000:]
     return folder
@@ -103,6 +107,22 @@ def test_a_region_has_every_bin_once_with_what_was_measured(work):
     assert np.isfinite(one["predicted"]).all() and vector.shape[0] == 2
 
 
+def test_a_chromosome_and_the_regions_of_a_bed_file_become_bigwigs(work):
+    region = pd.read_csv(work / RUN / "predict/chr3_100000-110000.tsv.gz", sep="\t")
+    region = region[region["track"] == "E116-DNase"].set_index("start")
+    with pyBigWig.open(str(work / RUN / "tracks/chr3/E116-DNase.bw")) as whole:
+        assert whole.stats("chr3", 0, 290_000, type="coverage") == [pytest.approx(1.0)]
+        found = whole.values("chr3", 101_120, 101_121)[0]
+    assert found == pytest.approx(region.loc[101_120, "predicted"], rel=1e-4)
+    table = pd.read_csv(work / RUN / "tracks/bed/predicted.tsv.gz", sep="\t")
+    own = table[table["track"] == "E116-DNase"]
+    assert own["chrom"].tolist() == ["chr2"] + ["chr3"] * (len(own) - 1)  # in genome order
+    assert own[own["start"] == 101_120]["predicted"].item() == pytest.approx(found, rel=1e-4)
+    assert own[own["chrom"] == "chr2"]["start"].tolist() == [90_000 // 128 * 128]
+    with pyBigWig.open(str(work / RUN / "tracks/bed/E116-DNase.bw")) as file:
+        assert file.values("chr3", 120_000, 120_001) != file.values("chr3", 150_100, 150_101)
+
+
 def test_every_base_is_replaced_by_the_three_others(work):
     table = pd.read_csv(work / RUN / "mutagenesis/chr3_100000-100020.tsv.gz", sep="\t")
     one = table[table["track"] == "E003-DNase"]
@@ -136,7 +156,8 @@ def test_weights_of_another_study_predict_as_they_did_there(work, tmp_path):
     again = Path(shutil.copytree(work, tmp_path / "again"))
     shutil.rmtree(again / "results/epiformer")
     start = f"    start: {work}/results/epiformer/{{fold}}/weights.pt\n"
-    text = CONFIG.replace("    epochs: 1\n", f"    epochs: 0\n{start}")
+    text = (work / "dna.yaml").read_text()
+    text = text.replace("    epochs: 1\n", f"    epochs: 0\n{start}")
     (again / "dna.yaml").write_text(text)
     done = snakemake(again, f"{RUN}/predictions.npy")
     assert done.returncode == 0, done.stderr[-6000:]

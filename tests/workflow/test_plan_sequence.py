@@ -212,3 +212,14 @@ def test_planted_variants_lie_where_a_run_was_not_trained():
     plan = runs.build(asked | {"simulate": {"cells": ["E003", "E116"]}}, ROOT)
     paths = [sequence.variants(plan, settings) for settings in plan.sequence_runs.values()]
     assert paths == ["results/truth/variants.f.vcf", "results/truth/variants.g.vcf"]
+
+
+def test_chromosomes_and_a_bed_file_are_asked_as_bigwigs(tmp_path):
+    (tmp_path / "my.bed").write_text("chr1\t0\t500\n")
+    block = {"tracks": ["chr1", "all"], "bed": str(tmp_path / "my.bed")}
+    paths = sequence.asked(runs.build(config(interpret=block), ROOT))
+    assert paths == [f"results/epiformer/f/tracks/{name}" for name in ("chr1", "all", "bed")]
+    with pytest.raises(InputError, match="interpret.tracks: 'chr0' is no chromosome of the study"):
+        runs.build(config(interpret={"tracks": ["chr0"]}), ROOT)
+    with pytest.raises(InputError, match=r"interpret.bed: .*gone.bed does not exist"):
+        runs.build(config(interpret={"bed": str(tmp_path / "gone.bed")}), ROOT)

@@ -22,6 +22,8 @@ from epiloom.data.simulate.motifs import (
 
 MAX_LOG_RPKM = 9.0  # log2(RPKM + 1) of a fully active promoter, without noise
 SILENT_SHARE = 0.38  # of the (gene, cell) pairs that are not expressed
+OF_LINEAGE = 0.8  # of an element's specific sites are of factors that are active in one cell
+ACTIVE = 0.3  # presence from which on a factor counts as active in a cell
 DECAY_BP = 20_000  # an enhancer's effect falls by e over this distance
 ENHANCER_EFFECT = 3.0  # logit per fully active enhancer at distance 0
 SHOWN = 0.2  # share of it that the promoter's own chromatin shows; the rest is distal only
@@ -110,8 +112,14 @@ def make_domains(plan: Plan, layout: Layout) -> Domains:
     return Domains(edges, level * (closed & ~hetero), level * (closed & hetero), openness)
 
 
-def choose_sites(plan: Plan, genes: Genes, enhancers: int, insulators: int) -> np.ndarray:
-    """Which factors bind each element: int64 [promoters + enhancers + insulators, MAX_SITES]."""
+def choose_sites(
+    plan: Plan, genes: Genes, factors: Factors, enhancers: int, insulators: int
+) -> np.ndarray:
+    """Which factors bind each element: int64 [promoters + enhancers + insulators, MAX_SITES].
+
+    The specific factors of an element mostly belong to one cell, as those of a lineage do: without
+    that, most elements would be half active everywhere.
+    """
     rng = plan.rng("choice")
     total = len(genes) + enhancers + insulators
 
@@ -122,6 +130,12 @@ def choose_sites(plan: Plan, genes: Genes, enhancers: int, insulators: int) -> n
     kind = np.concatenate([genes.kind, np.full(enhancers, -1), np.full(insulators, -2)])
     general = some(0, GENERAL, (total, MAX_SITES))
     special = some(len(UBIQUITOUS), len(SPECIFIC), (total, MAX_SITES))
+    lineage = rng.integers(0, len(plan.cells), total)
+    for cell in range(len(plan.cells)):
+        own = np.unique(special[factors.presence[special, cell] > ACTIVE])
+        here = (lineage == cell)[:, None] & (rng.random(special.shape) < OF_LINEAGE)
+        if len(own):
+            special[here] = rng.choice(own, here.sum())
     share = np.select([kind == places.HOUSEKEEPING, kind == places.FACTOR], [0.05, 0.0], 0.88)
     chosen = np.where(rng.random((total, MAX_SITES)) < share[:, None], special, general)
     low = np.select([kind == -2, kind == places.SILENT], [1, 0], 2)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from epiloom.data.simulate.addresses import LOOPS, Addresses
-from epiloom.data.simulate.layout import BIN
+from epiloom.data.simulate.layout import BIN, Layout
 from epiloom.data.simulate.world import World
 from epiloom.data.simulate.writers import write_runs, write_table, write_text
 
@@ -18,6 +18,8 @@ TISSUES = {
     **{"E066": "LI11", "E087": "PA", "E114": "LG", "E116": "GM", "E118": "LI11"},
 }
 TIMED = {"Bg02es": "E003", "Gm12878": "E116", "Hepg2": "E118", "Imr90": None}
+CONSERVED = 0.4  # share of the binding sites
+DECOYS = 4  # stretches as conserved as elements and sites, for each of them
 FRAGMENT_BP, SHORTEST_BP = 2_000, 500
 ANCHOR_BP = 5_000
 TIMING_BP = 1_000
@@ -150,16 +152,19 @@ def _write_steps(path: Path, world: World, values: np.ndarray) -> None:
 
 
 def write_conservation(world: World, addresses: Addresses, exons: np.ndarray) -> None:
-    """phastCons-like values in runs of about 20 bases: high in exons and binding sites.
+    """phastCons-like values in runs of about 20 bases: high in exons and some binding sites.
+
+    As in real genomes most conserved words are no binding sites and most sites are not conserved:
+    conservation alone must not give away where elements are.
 
     Args:
         exons: global half-open exons, int64 [exons, 2].
     """
     rng = world.plan.rng("conservation")
     layout, sites = world.layout, world.sites
-    kept = rng.random(len(sites.start)) < 0.75
-    span = np.column_stack([sites.start, sites.start + sites.width])[kept]
-    regions = np.column_stack([world.regions, world.regions + 240])
+    kept = rng.random(len(sites.start)) < CONSERVED
+    span = _with_decoys(rng, layout, sites.start[kept], sites.width[kept])
+    regions = _with_decoys(rng, layout, world.regions, np.full(len(world.regions), 240))
     random = rng.integers(0, layout.size, layout.size // 22)
     borders = [random, exons.ravel(), span.ravel(), regions.ravel(), layout.starts]
     covered = []
@@ -177,6 +182,15 @@ def write_conservation(world: World, addresses: Addresses, exons: np.ndarray) ->
     live = _inside(starts, covered)
     values = np.round(value[live], 3)
     write_runs(addresses("phastcons"), layout, starts[live], ends[live], values)
+
+
+def _with_decoys(
+    rng: np.random.Generator, layout: Layout, start: np.ndarray, width: np.ndarray
+) -> np.ndarray:
+    """Stretches (start, end) [n, 2]: the given ones, and `DECOYS` times as many anywhere."""
+    anywhere = rng.integers(0, layout.size - width.max(), DECOYS * len(start))
+    starts, widths = np.concatenate([start, anywhere]), np.concatenate([width, *[width] * DECOYS])
+    return np.column_stack([starts, starts + widths])
 
 
 def _inside(position: np.ndarray, regions: np.ndarray) -> np.ndarray:

@@ -67,7 +67,7 @@ def make_world(plan: Plan) -> World:
     regions = np.concatenate([here.motif_region, enhancers - half, insulators - half])
     islands = sequence.islands(plan, layout, here)
     codes = sequence.background(plan, layout, islands)
-    chosen = activity.choose_sites(plan, here, len(enhancers), len(insulators))
+    chosen = activity.choose_sites(plan, here, factors, len(enhancers), len(insulators))
     sites = motifs.plant(plan, factors, chosen, regions, codes)
     logits = activity.site_logits(sites, factors, len(regions))
     counts = (len(enhancers), len(insulators))
