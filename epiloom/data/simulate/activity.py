@@ -27,7 +27,7 @@ ACTIVE = 0.3  # presence from which on a factor counts as active in a cell
 DECAY_BP = 20_000  # an enhancer's effect falls by e over this distance
 ENHANCER_EFFECT = 3.0  # logit per fully active enhancer at distance 0
 SHOWN = 0.2  # share of it that the promoter's own chromatin shows; the rest is distal only
-ENHANCER_BIAS, INSULATOR_BIAS = -3.0, 0.5
+ENHANCER_BIAS = -3.0
 ON = -2.0  # logit of the least active expressed promoter
 KIND_BIAS = {places.HOUSEKEEPING: 0.3, places.SPECIFIC: -1.3, places.SILENT: -4.0}
 GENERAL = len(UBIQUITOUS) - 1  # ubiquitous factors but CTCF, which stands last
@@ -86,6 +86,11 @@ class Activity:
 def sigmoid(x: np.ndarray) -> np.ndarray:
     """Logistic function."""
     return 1.0 / (1.0 + np.exp(-x))
+
+
+def bound(logit: np.ndarray) -> np.ndarray:
+    """Activity 0-1 of an insulator: a good CTCF site is bound nearly everywhere."""
+    return sigmoid(5.0 * (logit - 0.5))
 
 
 def expressed(logit: np.ndarray) -> np.ndarray:
@@ -182,7 +187,7 @@ def make_activity(
     rng = plan.rng("activity")
     n, cells = len(genes), len(plan.cells)
     enhancer = sigmoid(logits[n : n + counts[0]] + ENHANCER_BIAS)
-    insulator = sigmoid(2.5 * (logits[n + counts[0] :] - 0.3) + INSULATOR_BIAS)
+    insulator = bound(logits[n + counts[0] :])
     insulator *= rng.random(insulator.shape) < 0.92
     kind_bias = np.array([*KIND_BIAS.values(), 0.0])[genes.kind]
     strength = rng.normal(0, 0.75, n)

@@ -70,7 +70,7 @@ def make_factors(plan: Plan) -> Factors:
     weight = np.r_[
         rng.uniform(0.8, 1.3, len(UBIQUITOUS)),
         rng.uniform(1.4, 2.2, len(SPECIFIC)),
-        -rng.uniform(1.0, 1.6, len(REPRESSORS)),
+        -rng.uniform(2.0, 2.8, len(REPRESSORS)),
     ]
     cells = len(plan.cells)
     common = rng.uniform(4.2, 6.3, (len(UBIQUITOUS), 1)) + rng.normal(0, 0.35, (1, cells))

@@ -8,7 +8,7 @@ import pandas as pd
 from epiloom.data.simulate import genes as places
 from epiloom.data.simulate.activity import (
     ENHANCER_BIAS,
-    INSULATOR_BIAS,
+    bound,
     enhancer_input,
     expressed,
     sigmoid,
@@ -123,7 +123,7 @@ def effects(world: World, element: np.ndarray, change: np.ndarray) -> np.ndarray
     rules = {
         "promoter": expressed,
         "enhancer": lambda x: sigmoid(x + ENHANCER_BIAS),
-        "insulator": lambda x: sigmoid(2.5 * (x - 0.3) + INSULATOR_BIAS),
+        "insulator": bound,
     }
     for name, rule in rules.items():
         here = kind == name
