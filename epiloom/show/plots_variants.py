@@ -39,7 +39,7 @@ from epiloom.show.canvas import (
 from epiloom.studies.motif_discovery import Found
 from epiloom.studies.motif_matching import information
 from epiloom.studies.mutagenesis import Map
-from epiloom.studies.planted_variants import KEY
+from epiloom.studies.planted_variants import CLEAR, KEY
 from epiloom.studies.variants import Effect, bin_start
 
 # told apart with the common colour blindnesses, and the letters themselves tell
@@ -51,6 +51,9 @@ DIVERGING = LinearSegmentedColormap.from_list(
     N=257,  # odd, so that 0 is white
 ).with_extremes(bad="#D9D9D9")
 
+IN_SITE = {"color": BLUE, "alpha": 0.7, "label": "in a site"}
+ELSEWHERE = {"color": GREY, "label": "elsewhere"}
+
 VARIANT_CAPTION = (
     "Predicted track with the reference (grey) and the alternative allele (blue), and below their "
     "difference (alternative minus reference), averaged over strands and shifts. Dashed: the "
@@ -60,8 +63,8 @@ VARIANT_CAPTION = (
 )
 PLANTED_CAPTION = (
     "What the model says about variants of the simulation, against what they do. Good: points from "
-    "the lower left to the upper right, none in the shaded quarters (wrong sign), and variants of "
-    "the background at zero."
+    "the lower left to the upper right, none in the shaded quarters (wrong sign), and variants in "
+    "no site at zero."
 )
 MAP_CAPTION = (
     "Letters: what the base of the reference is worth (minus the mean effect of its three "
@@ -112,9 +115,9 @@ def draw_logo(axis: Axes, heights: np.ndarray, start: float = 0) -> None:
     axis.set_xlim(start - 0.5, start + heights.shape[1] - 0.5)
 
 
-def _position_ticks(axis: Axes, first: int, count: int) -> None:
-    """Ticks at round 1-based positions under columns 0, 1, ..."""
-    step = next(s for s in (5, 10, 20, 50, 100, 200, 500, 1000, 10**6) if count / s <= 8)
+def _position_ticks(axis: Axes, first: int, count: int, room: int) -> None:
+    """Ticks at round 1-based positions under columns 0, 1, ...; the axis has `room` columns."""
+    step = next(s for s in (5, 10, 20, 50, 100, 200, 500, 1000, 10**6) if room / s <= 8)
     places = [k for k in range(count) if (first + k + 1) % step == 0]
     axis.set_xticks(places, [f"{first + k + 1:,}" for k in places])
 
@@ -214,7 +217,7 @@ def map_figure(found: Map, track: int = 0, span: tuple[int, int] | None = None) 
             above.set_ylabel("worth (signal)")
             above.spines["bottom"].set_visible(False)
             picture = _heat(below, effect[:, here], bases[here], most)
-            _position_ticks(below, start + here.start, len(bases[here]))
+            _position_ticks(below, start + here.start, len(bases[here]), per_line)
             for axis in (above, below):
                 axis.set_xlim(-0.5, per_line - 0.5)
             above.set_xticks([])
@@ -299,15 +302,15 @@ def planted_figure(scores: pd.DataFrame, truth: pd.DataFrame) -> Figure:
         return empty("No variant of the simulation was scored")
     with style():
         figure, axes = panels(len(shown), columns=3, height=2.6, sharey=True)
+        score = (both["local_alt"] - both["local_ref"]).to_numpy(float)
+        high = 1.08 * max(1e-6, np.quantile(np.abs(score), 0.995))
+        wide = 1.08 * max(CLEAR, both[[cells[t] for t in shown]].astype(float).abs().max(axis=None))
         for axis, track in zip(axes, shown, strict=True):
-            own = both[both["track"] == track]
-            effect = own[cells[track]].to_numpy(float)
-            score = (own["local_alt"] - own["local_ref"]).to_numpy(float)
-            site = (own["where"] == "site").to_numpy()
-            axis.scatter(effect[~site], score[~site], s=9, color=GREY, label="background")
-            axis.scatter(effect[site], score[site], s=9, color=BLUE, alpha=0.7, label="in a site")
-            wide = 1.08 * max(0.05, np.abs(effect).max())
-            high = 1.08 * max(1e-6, np.quantile(np.abs(score), 0.99))
+            own = (both["track"] == track).to_numpy()
+            site = (both["where"] == "site").to_numpy()
+            effect = both[cells[track]].to_numpy(float)
+            for chosen, look in ((own & site, IN_SITE), (own & ~site, ELSEWHERE)):
+                axis.scatter(effect[chosen], score[chosen], s=9, **look)
             axis.set_xlim(-wide, wide)
             axis.set_ylim(-high, high)
             for left, low in ((-wide, 0), (0, -high)):
@@ -315,6 +318,8 @@ def planted_figure(scores: pd.DataFrame, truth: pd.DataFrame) -> Figure:
             axis.axhline(0, color=MUTED, linewidth=0.6)
             axis.axvline(0, color=MUTED, linewidth=0.6)
             axis.set_title(plain(track), loc="left")
-        outer_labels(axes, "true change of activity (0 to 1)", "predicted change nearby")
+        outer_labels(
+            axes, "true change of activity (0 to 1)", "predicted change nearby (unit of the track)"
+        )
         axes[0].legend(loc="lower right")
     return figure

@@ -21,7 +21,7 @@ from epiloom.studies.planted import judged
 SITES, NEUTRAL = 150, 50  # of the strongest, and of those without effect
 CLEAR = 0.05  # change of activity from which a sign is asked for
 KEY = ["chrom", "position", "ref", "alt"]
-ALL = "all"
+ALL, SIGN = "all", "sign of clear effects is right"
 COLUMNS = ("track", "what", "n", "figure", "low", "high", "chance", "verdict")
 
 
@@ -56,8 +56,8 @@ def write_vcf(folder: str | Path, out: str | Path, chromosomes: Sequence[str]) -
 def summary(scores: pd.DataFrame, folder: str | Path) -> pd.DataFrame:
     """One row per track and question (`COLUMNS`), with a 95 % interval over variants.
 
-    Whether a change is larger in the right cell is asked of every variant whose effects differ
-    clearly between two cells, in one row for all tracks.
+    Rows for all tracks together: signs; and whether a change is larger in the right cell, asked of
+    every variant whose effects differ clearly between two cells.
 
     Args:
         scores: a table of scores (`KEY` with 1-based position, track, local_ref, local_alt); tracks
@@ -66,7 +66,7 @@ def summary(scores: pd.DataFrame, folder: str | Path) -> pd.DataFrame:
     truth = read_truth(folder)
     both = scores.assign(position=scores["position"] - 1).merge(truth, on=KEY)
     both["found"] = both["local_alt"] - both["local_ref"]
-    rows, known = [], {}
+    rows, known, signs = [], {}, []
     for track, own in both.groupby("track", sort=False):
         column = f"effect_{str(track).split('-')[0]}"
         if column not in own:
@@ -74,8 +74,8 @@ def summary(scores: pd.DataFrame, folder: str | Path) -> pd.DataFrame:
         effect, found = own[column].to_numpy(float), own["found"].to_numpy(float)
         known[column] = own.set_index(KEY)["found"]
         clear = (own["where"] == "site").to_numpy() & (np.abs(effect) >= CLEAR)
-        right = np.sign(found[clear]) == np.sign(effect[clear])
-        rows.append(_share(str(track), "sign of clear effects is right", right))
+        signs.append(np.sign(found[clear]) == np.sign(effect[clear]))
+        rows.append(_share(str(track), SIGN, signs[-1]))
         changed = np.abs(effect) > 0
         told = {"track": track, "what": "Spearman r of score and effect", "n": int(changed.sum())}
         r = spearmanr(found[changed], effect[changed]).statistic if changed.sum() > 2 else np.nan
@@ -88,6 +88,7 @@ def summary(scores: pd.DataFrame, folder: str | Path) -> pd.DataFrame:
             told = {"track": track, "what": "AUROC of clear against neutral", "n": int(kept.sum())}
             rows.append(told | judged(area, np.sqrt(area * (1 - area) / least), 0.5))
     if len(known) > 1:
+        rows.append(_share(ALL, SIGN, np.concatenate(signs)))
         rows.append(_share(ALL, "change is larger in the right cell", _told_apart(both, known)))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
