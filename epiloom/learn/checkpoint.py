@@ -47,6 +47,12 @@ class Progress:
     finished: bool = False
     history: list[dict[str, Any]] = field(default_factory=list)
 
+    def improved_by(self, loss: float, r: float, keep: str) -> bool:
+        """Whether weights with this validation loss and r replace the best so far (see `keep`)."""
+        if keep == "last" or not self.best_epoch:
+            return True
+        return r > self.best_r if keep == "best_r" else loss < self.best_loss
+
     def next_epoch(self) -> None:
         self.epoch, self.position, self.loss_sum = self.epoch + 1, 0, 0.0
         self.examples, self.seconds = 0, 0.0

@@ -169,7 +169,7 @@ def fit(
                 leave()
             loss, r = found
             p.seconds = before + time.monotonic() - began
-            best = _is_better(settings["keep"], loss, r, p)
+            best = p.improved_by(loss, r, settings["keep"])
             p.stale = 0 if best else p.stale + 1
             if best:
                 p.best_loss, p.best_epoch = loss, p.epoch + 1
@@ -250,15 +250,6 @@ def _update(
         )
     optimizer.step()
     return value
-
-
-def _is_better(keep: str, loss: float, r: float, p: Progress) -> bool:
-    """Whether this epoch's weights replace those of the best one so far."""
-    if keep == "last" or not p.best_epoch:
-        return True
-    if keep == "best_r":
-        return r > p.best_r
-    return loss < p.best_loss
 
 
 def _validate(

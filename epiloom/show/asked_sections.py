@@ -11,14 +11,27 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 from epiloom.show.canvas import model_name
-from epiloom.show.plots_variants import MAP_CAPTION, MOTIF_CAPTION, PLANTED_CAPTION
 from epiloom.show.results import Results, Run, table_of
 from epiloom.show.study_sections import TRUTH, Section
-from epiloom.studies.planted_variants import CLEAR
+from epiloom.studies.planted import CLEAR
 
 SCORED = ["chrom", "position", "ref", "alt", "track", "local_lfc"]  # columns of variants.tsv
 STRONGEST = 10  # variants in the table of a run
 PICTURES = 4  # figures of one kind in the report; more are files of their own
+PLANTED_CAPTION = (
+    "What the model says about variants of the simulation, against what they do. Good: points from "
+    "the lower left to the upper right, none in the shaded quarters (wrong sign), and variants in "
+    "no site at zero."
+)
+MAP_CAPTION = (
+    "Letters: what the base of the reference is worth (minus the mean effect of its three "
+    "replacements; above 0, replacing it lowers the prediction). Below: effect of every "
+    "replacement; the base of the reference is marked by a dot, unknown bases are grey."
+)
+MOTIF_CAPTION = (
+    "Motifs found in the attributions, as mean contribution of the bases at their sites, and the "
+    "known motif that is most similar, as information, in the same direction and place."
+)
 REGION_CAPTION = (
     "Predicted (line) and measured (filled) signal along the region, genes below. Bins of test "
     "chromosomes only tell how good the model is."

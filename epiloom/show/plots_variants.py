@@ -39,7 +39,8 @@ from epiloom.show.canvas import (
 from epiloom.studies.motif_discovery import Found
 from epiloom.studies.motif_matching import information
 from epiloom.studies.mutagenesis import Map
-from epiloom.studies.planted_variants import CLEAR, KEY
+from epiloom.studies.planted import CLEAR
+from epiloom.studies.planted_variants import KEY
 from epiloom.studies.variants import Effect, bin_start
 
 # told apart with the common colour blindnesses, and the letters themselves tell
@@ -60,20 +61,6 @@ VARIANT_CAPTION = (
     "variant. Beyond an insertion or deletion the alleles are compared base by base, so a peak "
     "that only moved shows as neighbouring gain and loss with sum 0; inserted or deleted bases do "
     "not count."
-)
-PLANTED_CAPTION = (
-    "What the model says about variants of the simulation, against what they do. Good: points from "
-    "the lower left to the upper right, none in the shaded quarters (wrong sign), and variants in "
-    "no site at zero."
-)
-MAP_CAPTION = (
-    "Letters: what the base of the reference is worth (minus the mean effect of its three "
-    "replacements; above 0, replacing it lowers the prediction). Below: effect of every "
-    "replacement; the base of the reference is marked by a dot, unknown bases are grey."
-)
-MOTIF_CAPTION = (
-    "Motifs found in the attributions, as mean contribution of the bases at their sites, and the "
-    "known motif that is most similar, as information, in the same direction and place."
 )
 
 

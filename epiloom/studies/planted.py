@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+CLEAR = 0.05  # change of activity (0 to 1) from which the sign of a variant's effect is asked for
 DISTAL_BINS, TOP = 17, 3
 ACTIVE = 0.3  # activity (0 to 1) from which an enhancer counts as at work in a cell
 COLUMNS = ("cell", "mark", "what", "n", "figure", "low", "high", "chance", "verdict")

@@ -16,10 +16,9 @@ from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
 from epiloom.data.files import atomic
-from epiloom.studies.planted import judged
+from epiloom.studies.planted import CLEAR, judged
 
 SITES, NEUTRAL = 150, 50  # of the strongest, and of those without effect
-CLEAR = 0.05  # change of activity from which a sign is asked for
 KEY = ["chrom", "position", "ref", "alt"]
 ALL, SIGN = "all", "sign of clear effects is right"
 COLUMNS = ("track", "what", "n", "figure", "low", "high", "chance", "verdict")

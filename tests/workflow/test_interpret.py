@@ -108,19 +108,21 @@ def test_a_region_has_every_bin_once_with_what_was_measured(work):
 
 
 def test_a_chromosome_and_the_regions_of_a_bed_file_become_bigwigs(work):
+    # windows of a region are laid otherwise than those of a chromosome: bins see other ends
     region = pd.read_csv(work / RUN / "predict/chr3_100000-110000.tsv.gz", sep="\t")
-    region = region[region["track"] == "E116-DNase"].set_index("start")
+    region = region[region["track"] == "E116-DNase"]
     with pyBigWig.open(str(work / RUN / "tracks/chr3/E116-DNase.bw")) as whole:
         assert whole.stats("chr3", 0, 290_000, type="coverage") == [pytest.approx(1.0)]
-        found = whole.values("chr3", 101_120, 101_121)[0]
-    assert found == pytest.approx(region.loc[101_120, "predicted"], rel=1e-4)
+        found = [whole.values("chr3", start, start + 1)[0] for start in region["start"]]
+    assert np.corrcoef(found, region["predicted"])[0, 1] > 0.8
     table = pd.read_csv(work / RUN / "tracks/bed/predicted.tsv.gz", sep="\t")
     own = table[table["track"] == "E116-DNase"]
     assert own["chrom"].tolist() == ["chr2"] + ["chr3"] * (len(own) - 1)  # in genome order
-    assert own[own["start"] == 101_120]["predicted"].item() == pytest.approx(found, rel=1e-4)
     assert own[own["chrom"] == "chr2"]["start"].tolist() == [90_000 // 128 * 128]
     with pyBigWig.open(str(work / RUN / "tracks/bed/E116-DNase.bw")) as file:
-        assert file.values("chr3", 120_000, 120_001) != file.values("chr3", 150_100, 150_101)
+        rows = own.itertuples()
+        found = [file.values(row.chrom, row.start, row.start + 1)[0] for row in rows]
+    np.testing.assert_allclose(found, own["predicted"], rtol=1e-4)
 
 
 def test_every_base_is_replaced_by_the_three_others(work):
