@@ -114,7 +114,7 @@ def test_a_chromosome_and_the_regions_of_a_bed_file_become_bigwigs(work):
     with pyBigWig.open(str(work / RUN / "tracks/chr3/E116-DNase.bw")) as whole:
         assert whole.stats("chr3", 0, 290_000, type="coverage") == [pytest.approx(1.0)]
         found = [whole.values("chr3", start, start + 1)[0] for start in region["start"]]
-    assert np.corrcoef(found, region["predicted"])[0, 1] > 0.8
+    np.testing.assert_allclose(found, region["predicted"], rtol=0.3)
     table = pd.read_csv(work / RUN / "tracks/bed/predicted.tsv.gz", sep="\t")
     own = table[table["track"] == "E116-DNase"]
     assert own["chrom"].tolist() == ["chr2"] + ["chr3"] * (len(own) - 1)  # in genome order
