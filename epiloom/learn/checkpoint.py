@@ -140,6 +140,14 @@ def save(path: Path, content: Mapping[str, Any]) -> None:
         torch.save(content, file)  # given a path, torch would write the temporary name inside
 
 
+def save_weights(
+    path: str | Path, weights: Mapping[str, torch.Tensor], settings: Mapping[str, Any]
+) -> None:
+    """Write a run's result: `state_dict`, and `settings` as plain values."""
+    plain = json.loads(json.dumps(settings))
+    save(Path(path), {"state_dict": dict(weights), "settings": plain})
+
+
 def load(path: str | Path, remedy: str = "remove it and train again") -> dict[str, Any]:
     """Read what `save` wrote, tensors on the CPU; no code in the file is ever run.
 

@@ -7,7 +7,6 @@ training held them out as well; weights that do not tell are refused unless the 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -70,8 +69,7 @@ def unchanged(
     """Write the weights of a file as those of a run, without any training."""
     net = spec.build(settings)
     begin(spec, net, settings, path)
-    plain = json.loads(json.dumps(settings))
-    checkpoint.save(Path(weights_out), {"state_dict": net.state_dict(), "settings": plain})
+    checkpoint.save_weights(weights_out, net.state_dict(), settings)
 
 
 def digest(path: str | Path) -> str:

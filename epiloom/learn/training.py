@@ -12,7 +12,6 @@ with the same history and the same weights, bit for bit on a CPU.
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 import math
 import time
@@ -379,8 +378,7 @@ def _write_outputs(
 ) -> None:
     """Best weights with their settings, and the history; each whole or not at all."""
     weights = checkpoint.load(folder.best_path(p.best_epoch))
-    plain = json.loads(json.dumps(settings))
-    checkpoint.save(Path(weights_out), {"state_dict": weights, "settings": plain})
+    checkpoint.save_weights(weights_out, weights, settings)
     write_history(p.history, history_out)
 
 

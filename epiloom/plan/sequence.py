@@ -51,9 +51,9 @@ def check(plan: Plan, folds: list[dict]) -> Iterator[str]:
         for fold in own["folds"] or ():
             if fold not in named:
                 yield f"models.{model}.folds: there is no fold '{fold}'{hint(fold, named)}"
-        for key in ("frozen", "epochs"):
-            if not own["start"] and own[key] == {"frozen": True, "epochs": 0}[key]:
-                yield f"models.{model}.{key}: {own[key]} needs weights; name them in `start`"
+        for key, value in (("frozen", True), ("epochs", 0)):
+            if own[key] == value and not own["start"]:
+                yield f"models.{model}.{key}: {value} needs weights; name them in `start`"
         if own["seq_bp"] % size:
             yield f"models.{model}.seq_bp: {own['seq_bp']} is no multiple of bin_bp {size}"
         elif 2 * own["crop_bins"] >= own["seq_bp"] // size:

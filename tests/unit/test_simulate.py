@@ -283,7 +283,7 @@ def test_marks_correlate_with_expression_in_the_right_direction(tmp_path):
             ]
         found[mark] = np.corrcoef(np.nanmean(signal, axis=1), genes["log2_rpkm_E003"])[0, 1]
     # what enhancers add to expression shows little in the promoter's own marks
-    assert all(found[mark] > 0.35 for mark in ("H3K4me3", "H3K27ac", "H3K9ac", "H3K36me3"))
+    assert all(found[mark] > 0.4 for mark in ("H3K4me3", "H3K27ac", "H3K9ac", "H3K36me3"))
     assert found["H3K27me3"] < -0.15 and found["H3K9me3"] < 0
 
 
