@@ -39,3 +39,9 @@ class ModelSpec:
     output: Callable[[Tensor], Tensor] = _unchanged
     # how predicted and true values are compared by r (log2(x + 1) of coverage, say)
     compared: Callable[[Tensor], Tensor] = _unchanged
+    # network, training examples -> None: what the network keeps of them beside its weights
+    prepare: Callable[[nn.Module, Any], None] | None = None
+    # the loss of a prediction that knows nothing but the mean; training says so if it stays above
+    plain_loss: float | None = None
+    # whether tracks are the last axis of the truth, (B, T, D), instead of the second, (B, T, K)
+    tracks_last: bool = False

@@ -15,6 +15,7 @@ from epiloom.plan import runs as plan_runs
 from epiloom.plan import sequence as plan_sequence
 from epiloom.plan import studies as plan_studies
 from epiloom.plan.errors import InputError
+from epiloom.plan.tracks import mark_of
 
 ROOT = Path(workflow.basedir)
 
@@ -50,8 +51,9 @@ def one_of(names):
     return "|".join(map(re.escape, names)) or "(?!)"
 
 
-GENE_MODELS = one_of(m for m in PLAN.cards if PLAN.cards[m]["dataset"] != plan_sequence.DATASET)
-SEQUENCE_MODELS = one_of(m for m in PLAN.cards if PLAN.cards[m]["dataset"] == plan_sequence.DATASET)
+GENE_MODELS = one_of(PLAN.gene_models)
+SEQUENCE_MODELS = one_of(plan_sequence.models(PLAN))
+FRAME_MODELS = one_of(PLAN.channels)
 
 
 wildcard_constraints:
@@ -83,6 +85,11 @@ def card_resource(name):
     return lambda wc, attempt: PLAN.cards[wc.model]["resources"][name] * attempt
 
 
+def card_version(wc):
+    """Results of a model are made again when its code gives other numbers."""
+    return PLAN.cards[wc.model]["version"]
+
+
 def card_threads(wc):
     return PLAN.cards[wc.model]["resources"]["threads"]
 
@@ -94,6 +101,14 @@ def gpus(wc):
 def example_files(wc):
     """What a run's examples are made of."""
     return plan_runs.example_files(PLAN, settings(wc))
+
+
+def drawn_tracks(wc):
+    """Tracks drawn beside latents: one per assay, of the cell types in turn."""
+    marks = {}
+    for name in PLAN.channels[wc.model]:
+        marks.setdefault(mark_of(name), []).append(name)
+    return [names[k % len(names)] for k, names in enumerate(marks.values())][:8]
 
 
 def files_of(each):

@@ -8,6 +8,7 @@ import numpy as np
 
 from epiloom.data.store import GenomeStore, describe
 from epiloom.plan.errors import InputError
+from epiloom.plan.tracks import cell_of, mark_of
 
 COLUMNS = [
     *("track", "cell", "mark", "signal", "source", "assembly", "bin_bp"),
@@ -57,8 +58,7 @@ def qc_row(
     near = promoter_bins(store, bin_bp, tss_chroms, tss) & ~flagged & ~missing
     total = float(np.maximum(used, 0).sum(dtype=np.float64))
     inside = float(np.maximum(values[near], 0).sum(dtype=np.float64))
-    sample, _, signal = track.partition(".")
-    cell, _, mark = sample.partition("-")
+    cell, mark, signal = cell_of(track), mark_of(track), track.rpartition(".")[2]
     levels = stats["quantiles"]
     row = (track, cell, mark, signal, about["source"]["name"], about["assembly"], bin_bp)
     row += (stats["mean"], stats["std"])

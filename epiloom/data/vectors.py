@@ -28,8 +28,15 @@ def claim(path: Path) -> None:
 @contextlib.contextmanager
 def new_vector(path: str | Path, dtype: type, length: int) -> Iterator[np.ndarray]:
     """A memory-mapped array [length] to fill; it appears at `path` only if the block succeeds."""
+    with new_matrix(path, dtype, (length,)) as vector:
+        yield vector
+
+
+@contextlib.contextmanager
+def new_matrix(path: str | Path, dtype: type, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
+    """The same of any shape."""
     with atomic(path) as tmp:
-        vector = np.lib.format.open_memmap(tmp, "w+", dtype, (length,))
+        vector = np.lib.format.open_memmap(tmp, "w+", dtype, shape)
         claim(tmp)
         yield vector
         vector.flush()

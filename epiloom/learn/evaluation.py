@@ -18,7 +18,12 @@ from epiloom.plan.errors import InputError
 
 
 def load_model(spec: Any, weights: str | Path) -> torch.nn.Module:
-    """The model a weights file belongs to, on the CPU, in evaluation mode.
+    """The model a weights file belongs to (see `load_weights`)."""
+    return load_weights(spec, weights)[0]
+
+
+def load_weights(spec: Any, weights: str | Path) -> tuple[torch.nn.Module, dict[str, Any]]:
+    """The model a weights file belongs to, on the CPU, in evaluation mode, and its settings.
 
     Raises:
         InputError: the file is not a weights file of this model.
@@ -31,7 +36,7 @@ def load_model(spec: Any, weights: str | Path) -> torch.nn.Module:
         net.load_state_dict(content["state_dict"])
     except RuntimeError as err:
         raise InputError(weights, f"does not fit {spec.name}: {err}; train again") from err
-    return net.eval()
+    return net.eval(), content["settings"]
 
 
 def predict(

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from epiloom.learn.distal import PartnerTable
 from epiloom.learn.examples import Examples, PromoterTable
+from epiloom.learn.frames import FrameTable
 from epiloom.learn.windows import WindowTable
 from epiloom.plan.errors import InputError
 
@@ -23,6 +24,7 @@ KINDS = {
     "promoter_bins": PromoterTable.read,
     "promoter_and_partners": PartnerTable.read,
     "windows": WindowTable.read,
+    "frames": FrameTable.read,
 }
 
 

@@ -28,6 +28,16 @@ def order(examples: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(examples)
 
 
+def visits(examples: Examples, seed: int, epoch: int) -> np.ndarray:
+    """The examples in the order in which `epoch` (0-based) visits them.
+
+    Shuffled, but for kinds whose examples follow one another (`in_order`).
+    """
+    if getattr(examples, "in_order", False):
+        return np.arange(len(examples))
+    return order(len(examples), seed, epoch)
+
+
 def varied(examples: Examples, seed: int, epoch: int) -> Examples:
     """The examples as `epoch` (0-based) shows them: some kinds are augmented, anew every epoch.
 

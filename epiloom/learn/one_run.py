@@ -11,6 +11,7 @@ import pandas as pd
 from epiloom.data.files import atomic
 from epiloom.learn import starting, training
 from epiloom.learn.evaluation import predictions
+from epiloom.learn.history import write_history
 from epiloom.learn.kinds import open_table
 
 
@@ -33,7 +34,7 @@ def train(
     """
     if not settings["epochs"]:
         starting.unchanged(spec, settings, start, weights)
-        training.write_history([], history)
+        write_history([], history)
         return
     table = open_table(settings["examples"], settings, files)
     training.fit(

@@ -25,11 +25,11 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from epiloom.data.files import atomic
-from epiloom.learn import agreement, checkpoint, devices, loader, starting
+from epiloom.learn import agreement, carrying, checkpoint, devices, loader, starting
 from epiloom.learn.checkpoint import Progress
 from epiloom.learn.diagnosis import NotFinite, findings
 from epiloom.learn.examples import Examples
+from epiloom.learn.history import HISTORY, write_history
 from epiloom.learn.interrupts import Preempted, Signals
 from epiloom.learn.loader import Piece
 from epiloom.learn.progress import RunLog
@@ -38,10 +38,6 @@ from epiloom.plan.errors import InputError
 
 log = logging.getLogger("epiloom")
 
-HISTORY = (
-    *("epoch", "step", "train_loss", "validation_loss", "validation_r", "learning_rate"),
-    *("samples_per_s", "seconds", "peak_memory_mb", "best"),
-)
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 
@@ -98,6 +94,8 @@ def fit(
 
     devices.seed_all(seed)
     net = spec.build(settings)
+    if spec.prepare:
+        spec.prepare(net, train)
     frozen = bool(settings.get("frozen"))
     if start:
         starting.begin(spec, net, settings, start)
@@ -119,13 +117,16 @@ def fit(
     p = state["progress"] if state else Progress()
     if state:
         _restore(state, net, adam, schedule, fabric, seed)
+    moving = carrying.Moving(net) if spec.plain_loss and not p.update else None
     peak_memory = devices.memory_meter(fabric.device.type)
 
     def save() -> None:
         streams = _gather(fabric, checkpoint.random_states())
+        carried = _gather(fabric, carrying.values(net))
         if rank == 0:
             parts = {"model": net.state_dict(), "optimizer": adam.state_dict()}
-            folder.save_state(p, {**parts, "schedule": schedule.state(), "random": streams})
+            parts |= {"random": streams, "carried": carried}
+            folder.save_state(p, {**parts, "schedule": schedule.state()})
         fabric.barrier()
 
     def leave() -> None:
@@ -139,7 +140,7 @@ def fit(
             began = saved = time.monotonic()
             before = p.seconds  # spent in this epoch by earlier attempts
             note.epoch_began(p.epoch + 1, settings["epochs"], len(train), p.examples)
-            visits = loader.order(len(train), seed, p.epoch)
+            visits = loader.visits(train, seed, p.epoch)
             plan = loader.updates(visits, batch, accumulate, rank, world)[p.position :]
             pieces = (piece for update in plan for piece in update)
             shown = loader.varied(train, seed, p.epoch)
@@ -154,6 +155,8 @@ def fit(
                     p.position, p.update = p.position + 1, p.update + 1
                     p.seconds = before + time.monotonic() - began
                     note.advanced(p.examples, p.loss_sum / p.examples)
+                    if moving:
+                        moving.check(p.update)
                     due = time.monotonic() - saved >= 60 * save_minutes
                     asked, due = _any(fabric, stop.asked, due)
                     if asked:
@@ -193,6 +196,11 @@ def fit(
             note.epoch_ended(row)
             if not p.finished and _any(fabric, stop.asked)[0]:
                 leave()
+        if spec.plain_loss is not None and p.best_loss >= spec.plain_loss:
+            log.warning(
+                "the best validation loss, %.4g, is that of the mean or worse (%.4g)",
+                *(p.best_loss, spec.plain_loss),
+            )
         note.event("finished", epochs=p.epoch, best_epoch=p.best_epoch, best_loss=p.best_loss)
     if rank == 0:
         _write_outputs(folder, p, settings, weights_out, history_out)
@@ -342,6 +350,7 @@ def _restore(
     net.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     schedule.restore(state["schedule"])
+    carrying.restore(net, state["carried"], fabric.global_rank, fabric.world_size, fabric.device)
     if len(state["random"]) == fabric.world_size:
         checkpoint.restore_random(state["random"][fabric.global_rank])
     else:
@@ -352,8 +361,8 @@ def _restore(
         devices.seed_all(seed + 1000 * state["progress"].update + fabric.global_rank)
 
 
-def _gather(fabric: Fabric, states: dict[str, Any]) -> list[dict[str, Any]]:
-    """Every process's random states, in the order of ranks."""
+def _gather(fabric: Fabric, states: Any) -> list[Any]:
+    """Every process's states, in the order of ranks."""
     if fabric.world_size == 1:
         return [states]
     gathered: list[Any] = [None] * fabric.world_size
@@ -380,15 +389,3 @@ def _write_outputs(
     weights = checkpoint.load(folder.best_path(p.best_epoch))
     checkpoint.save_weights(weights_out, weights, settings)
     write_history(p.history, history_out)
-
-
-def write_history(history: list[dict[str, Any]], out: str | Path) -> None:
-    """Write one row per epoch (`HISTORY`), whole or not at all."""
-    with atomic(out) as tmp, tmp.open("w") as file:
-        file.write("\t".join(HISTORY) + "\n")
-        for row in history:
-            file.write("\t".join(_cell(row[column]) for column in HISTORY) + "\n")
-
-
-def _cell(value: Any) -> str:
-    return str(int(value)) if isinstance(value, bool) else repr(value)

@@ -12,11 +12,18 @@ from pathlib import Path
 
 import yaml
 
-from epiloom.plan import checks, contacts, sequence, sources, studies
+from epiloom.plan import channels, checks, contacts, downstream, sequence, sources, studies
 from epiloom.plan.config import hint, resolve
 from epiloom.plan.errors import InputError
 from epiloom.plan.targets import Target
-from epiloom.plan.tracks import SOURCE_OF, OwnTrack, Track, read_own_tracks, read_table
+from epiloom.plan.tracks import (
+    SOURCE_OF,
+    OwnTrack,
+    Track,
+    read_own_tracks,
+    read_table,
+    serves,
+)
 
 # Raise when the same inputs would give other stored numbers (not for tidying code): it is a
 # parameter of every data rule, so old results are made again.
@@ -34,7 +41,8 @@ class Plan:
     `runs` maps (model, run) to its settings; `tracks` maps a track's name to it; `files` maps a
     path under `resources/` to the source it comes from; `inputs` maps a source key to its path;
     `contacts` maps a cell to its capture Hi-C, where a model reads any; `targets` maps a name to
-    the track that models of DNA predict.
+    the track that models of DNA predict; `channels` maps a model that reads all tracks to their
+    names, in order, and `channel_tracks` a name to the track.
     """
 
     config: dict
@@ -47,6 +55,8 @@ class Plan:
     inputs: dict[str, str] = field(default_factory=dict)
     contacts: dict[str, contacts.CellContacts] = field(default_factory=dict)
     targets: dict[str, Target] = field(default_factory=dict)
+    channels: dict[str, list[str]] = field(default_factory=dict)
+    channel_tracks: dict[str, Track] = field(default_factory=dict)
 
     @property
     def assembly(self) -> str:
@@ -55,7 +65,8 @@ class Plan:
     @property
     def gene_models(self) -> list[str]:
         """Models of the configuration that predict one number per gene."""
-        return [m for m in self.config["models"] if self.cards[m]["dataset"] != sequence.DATASET]
+        others = (sequence.DATASET, channels.DATASET)
+        return [m for m in self.config["models"] if self.cards[m]["dataset"] not in others]
 
     @property
     def about_genes(self) -> bool:
@@ -65,23 +76,23 @@ class Plan:
     @property
     def gene_runs(self) -> dict[tuple[str, str], dict]:
         """Their runs; each has a cell and marks."""
-        return {k: s for k, s in self.runs.items() if s["examples"] != sequence.DATASET}
+        return {k: s for k, s in self.runs.items() if k[0] in self.gene_models}
 
     @property
     def sequence_runs(self) -> dict[tuple[str, str], dict]:
         """Runs of models that read DNA and predict tracks."""
         return {k: s for k, s in self.runs.items() if s["examples"] == sequence.DATASET}
 
+    @property
+    def frame_runs(self) -> dict[tuple[str, str], dict]:
+        """Runs of models that read all tracks along the genome."""
+        return {k: s for k, s in self.runs.items() if s["examples"] == channels.DATASET}
+
     def track_names(self, settings: dict) -> list[str]:
         """Track names that a run reads, in the order of its marks."""
         signal = settings["signal"]
         by_pair = {(t.cell, t.mark): t for t in self.tracks.values() if serves(t.kind) == signal}
         return [by_pair[settings["cell"], mark].name for mark in settings["marks"]]
-
-
-def serves(kind: str) -> str:
-    """The public signal that a kind of track replaces: own BAM or depth files replace reads."""
-    return "reads" if kind in ("bam", "depth") else kind
 
 
 def cards(root: str | Path) -> dict[str, dict]:
@@ -115,6 +126,7 @@ def build(config: dict, root: str | Path, where: str = "config/config.yaml") -> 
         *checks.one_job(config),
         *checks.pairs(config, plan.cells, known_marks, own),
         *checks.simulation(config),
+        *channels.check(plan, known_marks, own),
     ]
     if not problems:
         studies.narrow(config)
@@ -124,6 +136,8 @@ def build(config: dict, root: str | Path, where: str = "config/config.yaml") -> 
         problems = _add_files(plan, root, own)
         for model in sequence.models(plan):
             plan.runs.update(sequence.runs(plan, model, folds(config), _shared(plan, model)))
+        for model in channels.models(plan):
+            plan.runs.update(channels.runs(plan, model, folds(config), _shared(plan, model)))
     if problems:
         raise InputError(where, problems)
     return plan
@@ -264,6 +278,7 @@ def _add_files(plan: Plan, root: Path, own: dict[tuple[str, str], OwnTrack]) -> 
 
     try:
         genes = ("roadmap_genes", "roadmap_rpkm") if plan.about_genes else ()
+        genes = genes or (("roadmap_genes",) if channels.models(plan) else ())
         for key in ("chrom_sizes", "gaps", "blacklist", *genes):
             if local.get(key) != "none":
                 plan.inputs[key] = add(key)
@@ -271,6 +286,8 @@ def _add_files(plan: Plan, root: Path, own: dict[tuple[str, str], OwnTrack]) -> 
         problems += contacts.add(plan, add)
         problems += studies.add(plan, add)
         problems += sequence.add(plan, root, add, folds(config))
+        problems += channels.add(plan, root, add, own)
+        problems += downstream.add(plan, add)
     except InputError as err:
         problems += err.problems
     return problems
@@ -309,6 +326,8 @@ def example_files(plan: Plan, settings: dict) -> dict[str, str | list[str]]:
     """What the examples of a run are read from, by the names that their reader knows."""
     if settings["examples"] == sequence.DATASET:
         return sequence.example_files(plan, settings)
+    if settings["examples"] == channels.DATASET:
+        return channels.example_files(plan, settings["model"])
     tracks, cell = plan.track_names(settings), settings["cell"]
     files: dict[str, str | list[str]] = {
         "genes": "results/genes/genes.tsv",
@@ -356,13 +375,14 @@ def track(plan: Plan, name: str) -> Track:
     Raises:
         InputError: the track is not in the plan; names the nearest one.
     """
-    if name not in plan.tracks:
+    known = plan.channel_tracks | plan.tracks
+    if name not in known:
         raise InputError(
             plan.where,
-            f"track '{name}' is not in the plan{hint(name, list(plan.tracks))}; "
+            f"track '{name}' is not in the plan{hint(name, list(known))}; "
             "add its cell and mark to the configuration",
         )
-    return plan.tracks[name]
+    return known[name]
 
 
 def source_dict(plan: Plan, path: str) -> dict:

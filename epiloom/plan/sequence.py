@@ -120,7 +120,7 @@ def add(plan: Plan, root: Path, add_file: Callable[..., str], folds: list[dict])
         plan.inputs["within"] = add_file("own_regions", "sequence.windows.within", within, **where)
     for model in models(plan):
         own = plan.config["models"][model]
-        for fold in _trained(own, folds) if own["start"] else ():
+        for fold in trained(own, folds) if own["start"] else ():
             name = f"start.{model}.{fold['name']}"
             plan.inputs[name] = _add_start(model, own["start"], fold, add_file)
     asked = plan.config["interpret"]
@@ -181,7 +181,7 @@ def _targets(plan: Plan, root: Path, add_file: Callable[..., str]) -> dict[str, 
     }
 
 
-def _trained(options: dict, folds: list[dict]) -> list[dict]:
+def trained(options: dict, folds: list[dict]) -> list[dict]:
     """The folds that a model trains on."""
     return [fold for fold in folds if not options["folds"] or fold["name"] in options["folds"]]
 
@@ -207,7 +207,7 @@ def runs(plan: Plan, model: str, folds: list[dict], shared: dict) -> dict[tuple[
     if laid["within"]:
         own["within"] = laid["within"]  # the regions themselves are a file of the examples
     made = {}
-    for fold in _trained(options, folds):
+    for fold in trained(options, folds):
         for shuffled in (False, True) if options["shuffled_control"] else (False,):
             name = fold["name"] + (".shuffled" if shuffled else "")
             made[model, name] = own | {"fold": fold, "shuffled": shuffled}

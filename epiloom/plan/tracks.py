@@ -32,6 +32,26 @@ class Track:
         return f"{self.cell}-{self.mark}.{self.kind}"
 
 
+def serves(kind: str) -> str:
+    """The public signal that a kind of track replaces: own BAM or depth files replace reads."""
+    return "reads" if kind in ("bam", "depth") else kind
+
+
+def mark_of(name: str) -> str:
+    """The mark in a track's name; marks such as H2A.Z have a dot, kinds have none."""
+    return name.partition("-")[2].rpartition(".")[0]
+
+
+def cell_of(name: str) -> str:
+    """The cell type in a track's name."""
+    return name.partition("-")[0]
+
+
+def shown_name(name: str) -> str:
+    """A track's name as people read it: cell type and mark."""
+    return f"{cell_of(name)} {mark_of(name)}"
+
+
 @dataclass(frozen=True)
 class OwnTrack:
     """One row of the user's `tracks` table."""

@@ -93,6 +93,32 @@ def epiformer(golden: dict, path: Path | None = None) -> np.ndarray:
     return coverage_BTK[..., golden["bins"]] if "bins" in golden else coverage_BTK
 
 
+def epi_lstm(golden: dict, path: Path | None = None) -> np.ndarray:
+    """Our latents and reconstruction of some bins, and the mean square error of all of them."""
+    spec = models.load("epi_lstm")
+    parts = {
+        part: original_weights({"seed": golden["seed"] + more, "state_dict": golden[key]})
+        for more, part in enumerate(("encoder", "decoder"))
+        for key in (f"{part}_state_dict",)
+    }
+    settings, state = spec.import_published(parts)
+    net = spec.build(settings).eval()
+    net.load_state_dict(state)
+    bins = golden["frames"] * golden["frame"]
+    drawn = np.random.RandomState(golden["seed"] + 77).normal(size=(bins, golden["channels"]))
+    signal = torch.from_numpy(drawn.astype(np.float32))
+    latents, made = [], []
+    with torch.no_grad():
+        for number, frame in enumerate(signal.split(golden["frame"])):
+            before = net.carried[:2] if number else None
+            latents.append(net.encode(frame[None], before)[0][0])
+            made.append(net(frame[None], torch.tensor([number == 0]))[0])
+    latent, output = torch.cat(latents), torch.cat(made)
+    error = ((output - signal) ** 2).mean()
+    picked = [latent[golden["bins"]], output[golden["bins"]], error]
+    return torch.cat([p.flatten() for p in picked]).numpy()
+
+
 def promoter_cnn(golden: dict, path: Path | None = None) -> np.ndarray:
     """Our output for Keras weights of any size (kernels (width, in, out), dense (in, out))."""
     weights: dict = {}
@@ -115,9 +141,18 @@ def promoter_cnn(golden: dict, path: Path | None = None) -> np.ndarray:
 
 MODELS: dict[str, Callable[[dict, Path], np.ndarray]] = {
     "chromoformer": chromoformer,
+    "epi_lstm": epi_lstm,
     "epiformer": epiformer,
     "promoter_cnn": promoter_cnn,
 }
+
+
+def stored(golden: dict) -> np.ndarray:
+    """What the original code returned, joined to one vector."""
+    if "output" in golden:
+        return np.asarray(golden["output"], np.float64)
+    named = ("latent_at_bins", "reconstruction_at_bins", "mean_squared_error")
+    return np.concatenate([np.ravel(np.asarray(golden[key], np.float64)) for key in named])
 
 
 def compare(path: Path) -> tuple[str, str, str, bool]:
@@ -131,7 +166,7 @@ def compare(path: Path) -> tuple[str, str, str, bool]:
         return model, "not built", "-", True
     try:
         ours = MODELS[model](golden, path)
-        theirs = np.asarray(golden["output"], np.float64)
+        theirs = stored(golden)
         if ours.size != theirs.size:
             return model, f"{ours.size} values, not {theirs.size}", "-", False
         difference = float(np.abs(ours.ravel() - theirs.ravel()).max())

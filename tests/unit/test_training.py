@@ -21,7 +21,7 @@ from epiloom.learn import checkpoint
 from epiloom.learn.diagnosis import NotFinite
 from epiloom.learn.examples import PromoterBins
 from epiloom.learn.interrupts import Preempted
-from epiloom.learn.training import HISTORY
+from epiloom.learn.history import HISTORY
 from epiloom.plan.errors import InputError
 from tests.models.small import Watched, fit, genes, history, same, settings, weights
 

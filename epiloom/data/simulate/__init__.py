@@ -13,7 +13,7 @@ import logging
 from pathlib import Path
 
 from epiloom.data.files import atomic
-from epiloom.data.simulate import contacts, eqtls, tables, tracks, truth
+from epiloom.data.simulate import contacts, eqtls, labels, tables, tracks, truth
 from epiloom.data.simulate.addresses import Addresses
 from epiloom.data.simulate.layout import Plan
 from epiloom.data.simulate.signal import Signal
@@ -57,8 +57,10 @@ def simulate(plan: Plan, out: str | Path) -> dict:
     timed = contacts.write_timing(world, addresses)
     variants = truth.write_truth(world, addresses)
     planted = eqtls.write_eqtls(world, addresses)
+    labelled = labels.write_labels(world, addresses)
     reads = tracks.write_tracks(world, Signal(world), addresses)
     counts = {"variants": variants, "capture_pairs": pairs, "loops": loops, "eqtls": planted}
+    counts |= labelled
     summary = _summary(world, counts, timed, reads)
     with atomic(addresses.truth("summary.json")) as tmp:
         tmp.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")

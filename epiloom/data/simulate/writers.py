@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import io
+import re
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -18,6 +21,7 @@ from epiloom.data.files import atomic
 from epiloom.data.simulate.layout import BIN, READ_BP, Layout
 
 FASTA_LINE = 50
+_STAMP = (2021, 6, 7, 0, 0, 0)
 
 
 @contextmanager
@@ -46,6 +50,24 @@ def write_table(path: Path, table: pd.DataFrame, decimals: int = 4) -> None:
     """A table with a header row, tab separated; gzipped where the name ends in .gz."""
     text = table.to_csv(sep="\t", index=False, float_format=f"%.{decimals}f", lineterminator="\n")
     write_text(path, [text.rstrip("\n")])
+
+
+def write_book(path: Path, sheets: Mapping[str, pd.DataFrame]) -> None:
+    """An .xlsx file without the time of writing; NaN becomes an empty field."""
+    raw = io.BytesIO()
+    with pd.ExcelWriter(raw, engine="openpyxl") as book:
+        for name, table in sheets.items():
+            table.to_excel(book, sheet_name=name, index=False)
+    with (
+        zipfile.ZipFile(raw) as old,
+        atomic(path) as tmp,
+        zipfile.ZipFile(tmp, "w", zipfile.ZIP_DEFLATED) as new,
+    ):
+        for name in old.namelist():
+            data = old.read(name)
+            if name == "docProps/core.xml":
+                data = re.sub(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", b"2021-06-07T00:00:00Z", data)
+            new.writestr(zipfile.ZipInfo(name, _STAMP), data, zipfile.ZIP_DEFLATED)
 
 
 def write_fasta(path: Path, chromosomes: Iterable[tuple[str, np.ndarray]]) -> None:
