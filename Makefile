@@ -25,7 +25,7 @@ endif
 PYTHON = .venv/bin/python
 SNAKEMAKE = $(PYTHON) -m snakemake --directory "$(DIR)" --configfile "$(CONFIG)"
 
-.PHONY: help setup demo real e003 dnase pilot_dna report sources test lint docs lock clean rescue
+.PHONY: help setup demo real e003 dnase pilot_dna pilot_latents report sources test lint docs lock clean rescue
 
 help: ## this list
 	@grep -hE '^[a-z0-9_]+:.*## ' Makefile | sed -E 's/^([a-z0-9_]+):.*## /  make \1\t/' | expand -t 18
@@ -43,6 +43,8 @@ dnase: DIR = dnase
 dnase: CONFIG = config/examples/dnase.yaml
 pilot_dna: DIR = pilot_dna
 pilot_dna: CONFIG = config/examples/pilot_dna.yaml
+pilot_latents: DIR = pilot_latents
+pilot_latents: CONFIG = config/examples/pilot_latents.yaml
 demo: setup ## everything on simulated data, no network (minutes)
 real: setup ## the same on real Roadmap signal of the ENCODE pilot regions
 E003 = $(wildcard ../shared/data/roadmap_e003/genes.tsv)
@@ -51,6 +53,8 @@ DNASE = $(wildcard ../shared/data/hg38_dnase_windows/genome.fa.gz)
 dnase: $(if $(DNASE),setup) ## Epiformer on DNA and DNase of 65 hg38 contigs (skipped without them)
 PILOT = $(wildcard ../shared/data/hg19_pilot_mini/genome.fa.gz)
 pilot_dna: $(if $(PILOT),setup) ## Epiformer on DNA and conservation of 3.3 Mb (skipped without it)
+TRACKS = $(wildcard ../shared/data/hg19_encode_pilot/signal/E003-H3K4me3.pval.signal.bigwig)
+pilot_latents: $(if $(TRACKS),setup) ## Epi-LSTM on 20 real tracks of 18 Mb (skipped without them)
 
 define everything
 	$(SNAKEMAKE) --cores $(CORES)
@@ -78,6 +82,12 @@ ifneq ($(PILOT),)
 	$(everything)
 else
 	@echo "pilot_dna: skipped, its contigs are not in ../shared/data/hg19_pilot_mini"
+endif
+pilot_latents:
+ifneq ($(TRACKS),)
+	$(everything)
+else
+	@echo "pilot_latents: skipped, its tracks are not in ../shared/data/hg19_encode_pilot"
 endif
 
 report: setup ## rebuild the report of DIR from what is finished
@@ -107,7 +117,7 @@ lock: ## remake requirements.lock from pyproject.toml (needs network)
 	@envs/lock.sh $(ARGS)
 
 # Downloads (resources/) stay. Without DIR: those of all examples.
-CLEAN = $(if $(filter command,$(origin DIR)),"$(DIR)",demo real e003 dnase pilot_dna)
+CLEAN = $(if $(filter command,$(origin DIR)),"$(DIR)",demo real e003 dnase pilot_dna pilot_latents)
 clean: ## remove results, training state and logs, never downloads
 	@for dir in $(CLEAN); do for part in results runs logs benchmarks simulated; do \
 	if [ -e "$$dir/$$part" ]; then echo "removing $$dir/$$part"; rm -rf "$$dir/$$part"; fi; \

@@ -35,6 +35,8 @@ class ModelSpec:
     # the tensors of the state dict that have one row per track (`tracks` of the settings)
     form: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
     rows: tuple[str, ...] = ()
+    # state dict -> what to tell of weights that a training begins with
+    remark: Callable[[Mapping[str, Tensor]], str] | None = None
     # what forward returns -> one predicted number per value of the truth (a probability, say)
     output: Callable[[Tensor], Tensor] = _unchanged
     # how predicted and true values are compared by r (log2(x + 1) of coverage, say)

@@ -21,7 +21,7 @@ def main(job: jobs.Job) -> None:
         weights=job.output["weights"],
         history=job.output["history"],
         threads=job.threads,
-        start=job.input.get("start") or None,
+        start=one_run.one_place(job.input.get("start")),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,13 @@ from epiloom.learn import starting, training
 from epiloom.learn.evaluation import predictions
 from epiloom.learn.history import write_history
 from epiloom.learn.kinds import open_table
+
+
+def one_place(files: str | Sequence[str] | None) -> str | Path | None:
+    """The file that a training begins with, or the folder of several; None without any."""
+    if not files or isinstance(files, str):
+        return files or None
+    return Path(files[0]).parent
 
 
 def train(
@@ -33,7 +40,11 @@ def train(
         start: weights to begin with; with `epochs: 0` they are the result.
     """
     if not settings["epochs"]:
-        starting.unchanged(spec, settings, start, weights)
+
+        def examples():
+            return open_table(settings["examples"], settings, files).examples("train")
+
+        starting.unchanged(spec, settings, start, weights, examples)
         write_history([], history)
         return
     table = open_table(settings["examples"], settings, files)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from epiloom.plan.errors import InputError
 
 log = logging.getLogger("epiloom")
 
+FOLDER = {"encoder": "encoder.pth", "decoder": "decoder.pth"}  # authors' weights in two files
 # Plain numbers that checkpoints of others may hold beside tensors (a correlation, say).
 SCALAR = np.float64(0).__reduce__()[0]
 NUMBERS = [(SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
@@ -43,18 +44,21 @@ def begin(spec: Any, net: nn.Module, settings: Mapping[str, Any], path: str | Pa
     theirs, state = _read(spec, path)
     _check_seen(settings, theirs, path)
     _check_form(spec, settings, theirs, path)
-    known = list(theirs["tracks"])
+    known = list(theirs["tracks"]) if spec.rows else []
     for name in spec.rows:
         state[name] = _rows(state[name], known, settings["tracks"])
     try:
         net.load_state_dict(state)
     except RuntimeError as error:
         raise InputError(path, f"does not fit models.{spec.name}: {error}") from None
-    kept = [track for track in settings["tracks"] if track in known]
-    log.info(
-        "started from %s: rows of %d of %d tracks kept (%s)",
-        *(path, len(kept), len(settings["tracks"]), ", ".join(kept) or "none"),
-    )
+    if spec.remark:
+        log.info("started from %s: %s", path, spec.remark(state))
+    if spec.rows:
+        kept = [track for track in settings["tracks"] if track in known]
+        log.info(
+            "started from %s: rows of %d of %d tracks kept (%s)",
+            *(path, len(kept), len(settings["tracks"]), ", ".join(kept) or "none"),
+        )
 
 
 def freeze(spec: Any, net: nn.Module) -> None:
@@ -64,23 +68,40 @@ def freeze(spec: Any, net: nn.Module) -> None:
 
 
 def unchanged(
-    spec: Any, settings: Mapping[str, Any], path: str | Path, weights_out: str | Path
+    spec: Any,
+    settings: Mapping[str, Any],
+    path: str | Path,
+    weights_out: str | Path,
+    examples: Callable[[], Any],
 ) -> None:
-    """Write the weights of a file as those of a run, without any training."""
+    """Write the weights of a file as those of a run, without any training.
+
+    `examples` gives the training examples, for a network that keeps something of them.
+    """
     net = spec.build(settings)
     begin(spec, net, settings, path)
+    if spec.prepare:
+        spec.prepare(net, examples())
     checkpoint.save_weights(weights_out, net.state_dict(), settings)
 
 
 def digest(path: str | Path) -> str:
-    """Checksum of the file, by which a resumed run knows that it is still the same."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Checksum of the file (or files), by which a resumed run knows that it is still the same."""
+    paths = [Path(path) / name for name in FOLDER.values()] if Path(path).is_dir() else [Path(path)]
+    found = []
+    for each in paths:
+        with each.open("rb") as file:
+            found.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return " ".join(found)
 
 
 def _read(spec: Any, path: str | Path) -> tuple[Mapping[str, Any], dict[str, Tensor]]:
+    remedy = "give a weights.pt made here or a checkpoint of the authors"
     with torch.serialization.safe_globals(NUMBERS):
-        given = checkpoint.load(path, "give a weights.pt made here or a checkpoint of the authors")
+        if Path(path).is_dir():
+            given = {k: checkpoint.load(Path(path) / f, remedy) for k, f in FOLDER.items()}
+        else:
+            given = checkpoint.load(path, remedy)
     if set(given) == {"state_dict", "settings"}:
         return given["settings"], dict(given["state_dict"])
     try:
@@ -98,7 +119,7 @@ def _check_form(
         f"{key} is {found[key]} in the weights, {asked[key]} in the settings; set "
         f"models.{spec.name}.{key}: {found[key]}"
         for key in asked
-        if asked[key] != found[key]
+        if key in found and asked[key] != found[key]
     ]
     if problems:
         raise InputError(path, problems)

@@ -98,12 +98,21 @@ def check(
                 yield (
                     f"models.{model}.regions: '{text}' is no region; give CHROM:START-END, 0-based"
                 )
+        named = [*plan.config["folds"]]
+        named += [f"{name}s" for name in named if plan.config["swap_folds"]]
+        for fold in options["folds"] or ():
+            if fold not in named:
+                yield f"models.{model}.folds: there is no fold '{fold}'{hint(fold, named)}"
         if options["epochs"] == 0 and not options["start"]:
             yield f"models.{model}.epochs: 0 needs weights; name them in `start`"
 
 
 def add(
-    plan: Plan, root: Path, add_file: Callable[..., str], own: Mapping[tuple[str, str], OwnTrack]
+    plan: Plan,
+    root: Path,
+    add_file: Callable[..., str],
+    own: Mapping[tuple[str, str], OwnTrack],
+    folds: list[dict],
 ) -> list[str]:
     """Put the channels of these models into the plan: every pair that exists.
 
@@ -126,6 +135,7 @@ def add(
                 "cells or marks, or rows of that kind in your tracks table"
             )
         plan.channels[model] = found
+        sequence.add_start(plan, model, folds, add_file)
         compared = plan.config["models"][model]["correlate_with"]
         if "gc" in compared:
             plan.inputs["genome_fasta"] = add_file("genome_fasta")

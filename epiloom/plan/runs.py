@@ -286,7 +286,7 @@ def _add_files(plan: Plan, root: Path, own: dict[tuple[str, str], OwnTrack]) -> 
         problems += contacts.add(plan, add)
         problems += studies.add(plan, add)
         problems += sequence.add(plan, root, add, folds(config))
-        problems += channels.add(plan, root, add, own)
+        problems += channels.add(plan, root, add, own, folds(config))
         problems += downstream.add(plan, add)
     except InputError as err:
         problems += err.problems

@@ -21,6 +21,7 @@ DATASET = "windows"
 PLANTED = "planted"  # stands for the variants of the simulation, on a fold's test chromosomes
 PUBLISHED = "published"  # stands for the authors' weights
 _REGION = re.compile(r"([A-Za-z0-9_.]+):([\d,]+)-([\d,]+)")
+IN_FOLDER = ("encoder.pth", "decoder.pth")
 DRAWN = ("png", "tsv.gz")  # a figure, and its numbers
 USUAL = ("sum_stat", "scale", "clip_soft", "clip")
 
@@ -119,10 +120,7 @@ def add(plan: Plan, root: Path, add_file: Callable[..., str], folds: list[dict])
         where = {"cell": "windows", "mark": "within"}
         plan.inputs["within"] = add_file("own_regions", "sequence.windows.within", within, **where)
     for model in models(plan):
-        own = plan.config["models"][model]
-        for fold in trained(own, folds) if own["start"] else ():
-            name = f"start.{model}.{fold['name']}"
-            plan.inputs[name] = _add_start(model, own["start"], fold, add_file)
+        add_start(plan, model, folds, add_file)
     asked = plan.config["interpret"]
     if asked["variants"] and asked["variants"] != PLANTED:
         where = {"cell": "all", "mark": "variants"}
@@ -137,6 +135,18 @@ def add(plan: Plan, root: Path, add_file: Callable[..., str], folds: list[dict])
     if asked["motifs"]:
         plan.inputs["hocomoco_meme"] = add_file("hocomoco_meme")
     return []
+
+
+def add_start(plan: Plan, model: str, folds: list[dict], add_file: Callable[..., str]) -> None:
+    """Put the weights that trainings of a model begin with into the plan."""
+    own = plan.config["models"][model]
+    for fold in trained(own, folds) if own["start"] else ():
+        name = f"start.{model}.{fold['name']}"
+        if Path(own["start"]).is_dir():  # the authors' encoder and decoder, two files
+            parts = (str(Path(own["start"]) / part) for part in IN_FOLDER)
+            plan.inputs[name] = [_add_start(model, part, fold, add_file) for part in parts]
+        else:
+            plan.inputs[name] = _add_start(model, own["start"], fold, add_file)
 
 
 def _add_start(model: str, given: str, fold: dict, add_file: Callable[..., str]) -> str:

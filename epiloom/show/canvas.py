@@ -71,6 +71,7 @@ _STYLE = {
 
 MODEL_NAMES = {"promoter_cnn": "promoter CNN", "chromoformer": "Chromoformer"}
 MODEL_NAMES |= {"epiformer": "Epiformer", "gc_conservation": "GC and conservation"}
+MODEL_NAMES |= {"epi_lstm": "Epi-LSTM", "pca": "PCA"}
 MODEL_NAMES |= {"kmer_ridge": "k-mers (ridge)", "other_cells": "other tracks (mean)"}
 UNITS = {
     "reads": "read depth (reads per base)",

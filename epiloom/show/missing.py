@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import shlex
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from epiloom.show import missing_latents
 from epiloom.show.facts import reads_partners
 from epiloom.show.results import Results, Run, track_names
 from epiloom.show.track_example import target_paths
@@ -93,8 +95,10 @@ def _planned(found: Results) -> Iterator[_Planned]:
     """Everything the plan asks for, in the order of the work."""
     signals = {f"{run.cell}-{mark}" for run in found.runs for mark in run.marks.split("+")}
     signals |= {track.rpartition(".")[0] for track in track_names(found)}
+    signals |= missing_latents.channel_signals(found.plan)
     targets = list(found.plan.get("targets") or {})
 
+    @functools.cache  # a thousand tracks are looked for in thousands of logs
     def about(log: Log) -> set[str]:
         # a download is named after its file, so it holds the cell and the mark, but not the signal
         return {signal for signal in signals if signal in log.path}
@@ -126,6 +130,8 @@ def _planned(found: Results) -> Iterator[_Planned]:
         yield _target(target, path, aim, shared)
     for run in found.sequence if found.plan else ():
         yield _sequence_run(run, aim, shared)
+    for row in missing_latents.planned(found, about, shared):
+        yield _Planned(*row)
     for path in found.plan.get("studies") or ():
         yield _study(path, about, shared)
     for path in asked_tables(found):

@@ -19,9 +19,12 @@ from epiloom.show.asked_sections import asked_sections
 from epiloom.show.canvas import fixed, marks_name, model_name, predictor_name
 from epiloom.show.checks import curve_warnings, qc_warnings, worst_genes
 from epiloom.show.compare import compare
+from epiloom.show.latent_results import read_latents
 from epiloom.show.marks import mark_table
 from epiloom.show.missing import asked_tables, gaps, others, read_logs
+from epiloom.show.missing_latents import asked_tasks
 from epiloom.show.plots_data import MAX_MISSING, duration, memory
+from epiloom.show.report_latents import latent_part
 from epiloom.show.report_tracks import track_part
 from epiloom.show.results import Results, read, track_names
 from epiloom.show.study_sections import sections
@@ -83,11 +86,13 @@ def _context(found: Results, partial: bool) -> dict[str, Any]:
     missing = gaps(found, logs)
     plan = found.plan
     tracks = track_part(found, read_tracks(found))
+    latents = latent_part(found, read_latents(found))
     context = {
         **_data(found),
         **_models(found),
         "about_genes": found.about_genes,
         "tracks": tracks,
+        "latents": latents,
         "question": tables.question(found),
         "studies": [*asked_sections(found), *sections(found)],
         "plan": plan,
@@ -95,7 +100,9 @@ def _context(found: Results, partial: bool) -> dict[str, Any]:
         "partial": partial,
         "digest": tables.digest(found),
         "config_text": yaml.safe_dump(_plain(plan.get("config") or {}), sort_keys=False),
-        "folds": tables.folds(found, tracks.bins if tracks else {}),
+        "folds": tables.folds(
+            found, tracks.bins if tracks else {}, latents.bins if latents else {}
+        ),
         "cell_name": found.cell_name,
         "commands": tables.commands(found),
         "gaps": missing,
@@ -113,7 +120,7 @@ def _expected(found: Results) -> int:
     """Runs, tracks, studies and questions of the plan."""
     runs, plan = len(found.runs) + len(found.sequence), found.plan
     tracks = len(track_names(found)) + len(plan.get("targets") or {})
-    asked = len(asked_tables(found))
+    asked = len(asked_tables(found)) + len(found.frames) * (1 + len(asked_tasks(found)))
     return runs + tracks + len(plan.get("studies") or []) + asked
 
 

@@ -12,7 +12,9 @@ from epiloom.show.answer import SYMBOLS, Comparison, best_rows
 from epiloom.show.canvas import model_name
 from epiloom.show.facts import full_name, model_order, published
 from epiloom.show.marks import Recorded, gap, grids
+from epiloom.show.missing_latents import asked_tasks
 from epiloom.show.plots import predictor_order
+from epiloom.show.plots_latent_tasks import task_name
 from epiloom.show.results import Results, Run, track_names
 from epiloom.studies.groups import GROUPS
 
@@ -21,17 +23,25 @@ from epiloom.studies.groups import GROUPS
 
 def question(found: Results) -> str:
     """What the study asks: the title of the page."""
-    marks, dna = "hich histone mark predicts expression", "ow well does DNA predict the signal"
-    if found.about_genes and found.sequence:
-        return f"W{marks}, and h{dna}?"
-    return f"W{marks}?" if found.about_genes else f"H{dna}?"
+    parts = ["which histone mark predicts expression"] if found.about_genes else []
+    parts += ["how well does DNA predict the signal"] if found.sequence else []
+    parts += [f"how much of the epigenome do {_numbers(found)} keep"] if found.frames else []
+    *first, last = parts
+    text = f"{', '.join(first)}, and {last}?" if first else f"{last}?"
+    return text[0].upper() + text[1:]
+
+
+def _numbers(found: Results) -> str:
+    sizes = {row.get("latent") for row in found.plan.get("frames") or []}
+    size = sizes.pop() if len(sizes) == 1 else None
+    return f"{size} numbers per 25 bp" if size else "a few numbers per 25 bp"
 
 
 def digest(found: Results) -> list[tuple[str, str]]:
     """(key, value) of what was run, in the order a reader asks for it."""
     plan = found.plan
     config = plan.get("config") or {}
-    runs = [*found.runs, *found.sequence]
+    runs = [*found.runs, *found.sequence, *found.frames]
     models = sorted({run.model for run in runs}, key=model_order)
     marks = plan.get("marks") or sorted({m for run in found.runs for m in run.marks.split("+")})
     cells = "; ".join(found.cell_name(cell) for cell in found.cells)
@@ -40,6 +50,8 @@ def digest(found: Results) -> list[tuple[str, str]]:
         ("cells", cells if found.about_genes else ""),
         ("marks", ", ".join(marks) if found.about_genes else ""),
         ("tracks predicted from DNA", _told_targets(plan)),
+        ("tracks compressed", _told_channels(plan)),
+        ("downstream tasks", ", ".join(map(task_name, asked_tasks(found)))),
         ("models", ", ".join(full_name(model, config) for model in models)),
         ("runs", _count_runs(runs)),
         ("seed", plan.get("seed", "")),
@@ -57,6 +69,22 @@ def digest(found: Results) -> list[tuple[str, str]]:
 def _told_targets(plan: dict[str, Any]) -> str:
     targets = plan.get("targets") or {}
     return "; ".join(f"{name} ({told})" if told else name for name, told in targets.items())
+
+
+def _told_channels(plan: dict[str, Any]) -> str:
+    """`1,014 tracks of 127 cell types and 24 assays, into 24 numbers per 25 bp`, by model."""
+    told = {}
+    for row in plan.get("frames") or []:
+        names = [track.rpartition(".")[0].partition("-") for track in row.get("channels") or ()]
+        cells, assays = {cell for cell, _, _ in names}, {assay for _, _, assay in names}
+        told[row["model"]] = (
+            f"{len(names):,} tracks of {len(cells)} cell type{'s' if len(cells) != 1 else ''} and "
+            f"{len(assays)} assay{'s' if len(assays) != 1 else ''}, into {row['latent']} numbers "
+            "per 25 bp"
+        )
+    if len(told) < 2:
+        return "".join(told.values())
+    return "; ".join(f"{model_name(model)}: {text}" for model, text in told.items())
 
 
 def _short(value: Any) -> str:
@@ -78,11 +106,13 @@ def _count_runs(runs: Sequence[Run]) -> str:
     return f"{text} and {controls} with shuffled labels" if controls else text
 
 
-def folds(found: Results, bins: Mapping[str, int]) -> list[dict[str, Any]]:
-    """name, validation, test (chromosomes) and the number of test genes and bins, if known.
+def folds(
+    found: Results, bins: Mapping[str, int], small: Mapping[str, int]
+) -> list[dict[str, Any]]:
+    """name, validation, test (chromosomes) and the numbers of test genes and bins, if known.
 
     Args:
-        bins: fold -> test bins of models of DNA.
+        bins: fold -> test bins of models of DNA. small: the same of models that compress tracks.
     """
     config = found.plan.get("config") or {}
     folds = {name: dict(fold) for name, fold in (config.get("folds") or {}).items()}
@@ -94,14 +124,15 @@ def folds(found: Results, bins: Mapping[str, int]) -> list[dict[str, Any]]:
         for name, fold in swapped.items():
             turned = {"validation": fold.get("test"), "test": fold.get("validation")}
             folds.setdefault(name, turned)
-    for run in (*found.runs, *found.sequence):
+    for run in (*found.runs, *found.sequence, *found.frames):
         folds.setdefault(run.fold, {})
     made = []
     for name, fold in folds.items():
         n = found.metrics.loc[found.metrics["fold"] == name, "n"].dropna()
         chroms = {part: ", ".join(fold.get(part) or []) for part in ("validation", "test")}
         genes = int(n.max()) if len(n) else None
-        made.append({"name": name, **chroms, "genes": genes, "bins": bins.get(name)})
+        counts = {"genes": genes, "bins": bins.get(name), "small": small.get(name)}
+        made.append({"name": name, **chroms, **counts})
     return made
 
 
@@ -191,7 +222,7 @@ def commands(found: Results) -> list[tuple[str, str]]:
     options = found.plan.get("options", f"--cores all{given}")
     edited = config or "config/config.yaml"
     rows = []
-    runs = [run for run in (*found.runs, *found.sequence) if not run.shuffled]
+    runs = [run for run in (*found.runs, *found.sequence, *found.frames) if not run.shuffled]
     if runs:
         folder = str(runs[0].folder)
         metrics, weights = (shlex.quote(f"{folder}/{n}") for n in ("metrics.tsv", "weights.pt"))
@@ -201,7 +232,8 @@ def commands(found: Results) -> list[tuple[str, str]]:
         rows.append(
             ("train one model again from the start", f"snakemake {weights} --force {options}")
         )
-    add = "a mark or a cell: edit marks or cells" if found.about_genes else "a track: edit targets"
+    of_dna = found.sequence and not (found.about_genes or found.frames)
+    add = "a track: edit targets" if of_dna else "a mark or a cell: edit marks or cells"
     rows.append((f"add {add} in {edited}, then look", f"snakemake -n {options}"))
     rows.append(("run it: only what is new is computed", f"snakemake {options}"))
     reads = [track for track in track_names(found) if track.endswith(".reads")]

@@ -61,11 +61,12 @@ class Results:
     benchmarks: pd.DataFrame = field(default_factory=pd.DataFrame)
     unreadable: list[str] = field(default_factory=list)
     sequence: list[Run] = field(default_factory=list)  # of models of DNA; no cell, no marks
+    frames: list[Run] = field(default_factory=list)  # of models that compress all tracks; the same
 
     @property
     def about_genes(self) -> bool:
-        """Whether marks, genes and their models are part of it; False for a study of DNA alone."""
-        return bool(self.runs or self.plan.get("tracks")) or not self.sequence
+        """Whether marks, genes and their models are part of it, beside or without other models."""
+        return bool(self.runs or self.plan.get("tracks")) or not (self.sequence or self.frames)
 
     @property
     def cells(self) -> dict[str, str]:
@@ -84,9 +85,10 @@ def read_metrics(work: str | Path, plan: dict[str, Any] | None) -> Results:
     work = Path(work)
     unreadable: list[str] = []
     plan = _plan(work, plan, unreadable)
-    sequence = sequence_runs(work, plan)
-    runs = planned_runs(plan) or ([] if plan.get("sequence") else found_runs(work))
-    found = Results(work, plan, runs, pd.DataFrame(), unreadable=unreadable, sequence=sequence)
+    other = plan.get("sequence") or plan.get("frames")
+    runs = planned_runs(plan) or ([] if other else found_runs(work))
+    found = Results(work, plan, runs, pd.DataFrame(), unreadable=unreadable)
+    found.sequence, found.frames = sequence_runs(work, plan), frame_runs(work, plan)
     found.metrics = _metrics(found)
     return found
 
@@ -182,6 +184,18 @@ def sequence_runs(work: Path, plan: dict[str, Any]) -> list[Run]:
     ]
 
 
+def frame_runs(work: Path, plan: dict[str, Any]) -> list[Run]:
+    """Runs of models that compress all tracks, named {fold}: of the plan, else with results."""
+    rows = [(row["model"], row["run"]) for row in plan.get("frames") or []]
+    if not plan:
+        paths = [
+            *work.glob("results/*/*/smoothness.tsv"),
+            *work.glob("results/*/*/attribution.tsv"),
+        ]
+        rows = sorted({(path.parent.parent.name, path.parent.name) for path in paths})
+    return [Run(model, run, "", "", run) for model, run in rows]
+
+
 def found_runs(work: Path) -> list[Run]:
     """The runs that left a table, from their folders' names {cell}.{marks}.{fold}[.shuffled]."""
     runs = {}
@@ -220,7 +234,8 @@ def _metrics(found: Results) -> pd.DataFrame:
     """
     tables = []
     models = {run.model for run in found.runs} | set(_configured_models(found.plan))
-    models = sorted(models - {run.model for run in found.sequence})  # theirs has other columns
+    others = {run.model for run in (*found.sequence, *found.frames)}  # theirs has other columns
+    models = sorted(models - others)
     for model in models:
         table = table_of(
             found.work / "results" / "tables" / f"{model}.tsv", METRICS, found.unreadable

@@ -1,7 +1,9 @@
 """Average precision in resamples of the genome.
 
 Neighbouring windows are alike, so not windows but stretches of about 1 Mb are drawn again, with
-replacement, as many per chromosome as there are. All folds, cells and predictors of a task see the
+replacement, as many per chromosome as there are. Chromosomes with examples in few stretches are
+drawn from together, and of too few stretches in all no interval is made: a handful of draws that
+are always the same would look like certainty. All folds, cells and predictors of a task see the
 same draws: differences between them are paired, and a stretch whose windows a shuffled fold spreads
 over all test sets comes or goes as a whole.
 """
@@ -14,6 +16,9 @@ import numpy as np
 
 BLOCK_BP = 1_000_000
 DRAWS = 1000
+SHORT = 10  # stretches that the shortest chromosome is cut into; short ones get narrower stretches
+ALONE = 5  # stretches with examples that a chromosome needs to be drawn from by itself
+LEAST = 10  # stretches in all below which nothing is said
 _CHUNK = 4_000_000  # resampled examples held at a time
 
 
@@ -43,15 +48,20 @@ class Resamples:
         The order of the examples does not matter.
         """
         names, chrom = np.unique(np.asarray(chroms, dtype=str), return_inverse=True)
-        places = np.stack([chrom, np.asarray(positions, np.int64) // block_bp])
-        blocks, block = np.unique(places, axis=1, return_inverse=True)
-        rng = np.random.default_rng(seed)
-        drawn = []
-        for i in range(len(names)):
-            here = int((blocks[0] == i).sum())
-            drawn.append(rng.multinomial(here, np.full(here, 1 / here), size=draws))
-        counts = np.concatenate(drawn, axis=1) if drawn else np.zeros((draws, 0))
-        return cls(block.reshape(-1), counts.astype(np.uint16))
+        positions = np.asarray(positions, np.int64)
+        far = np.zeros(len(names), np.int64)
+        np.maximum.at(far, chrom, positions + 1)
+        width = np.minimum(block_bp, -(-far // SHORT))[chrom]
+        blocks, block = np.unique(
+            np.stack([chrom, positions // width]), axis=1, return_inverse=True
+        )
+        sizes = np.bincount(blocks[0], minlength=len(names))
+        stratum = np.where(sizes >= ALONE, np.arange(len(names)), -1)[blocks[0]]
+        rng, counts = np.random.default_rng(seed), np.zeros((draws, len(stratum)), np.uint16)
+        for one in np.unique(stratum):
+            here = np.flatnonzero(stratum == one)
+            counts[:, here] = rng.multinomial(len(here), np.full(len(here), 1 / len(here)), draws)
+        return cls(block.reshape(-1), counts)
 
     def average_precision(
         self, rows: np.ndarray, positive: np.ndarray, score: np.ndarray
@@ -63,8 +73,11 @@ class Resamples:
             positive: bool [m]; score: float [m], higher = likelier positive.
 
         Returns:
-            NaN in draws without a positive example.
+            NaN in draws without a positive example, and everywhere if there are fewer than `LEAST`
+            stretches.
         """
+        if self.counts.shape[1] < LEAST:
+            return np.full(len(self.counts), np.nan)
         block, draws = self.block[rows], len(self.counts)
         step = max(1, _CHUNK // max(1, len(rows)))
         parts = [

@@ -220,6 +220,27 @@ def build(settings: Mapping[str, Any]) -> EpiLSTM:
     return form(**{key: own[key] for key in used})
 
 
+def form(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What weights depend on; those of the authors do not tell the names of their channels."""
+    own = settings_of(settings)
+    kept = ["variant", "latent", "layers", "channels"]
+    kept += ["decoder_hidden", "bidirectional"] if own["variant"] == "fast" else ["layer_norm"]
+    told = {key: own[key] for key in kept}
+    if settings.get("channels") and not settings.get("unnamed_channels"):
+        told["channel_order"] = ", ".join(settings["channels"])
+    return told
+
+
+def remark(state: Mapping[str, Tensor]) -> str:
+    """Whether weights look trained."""
+    if "encoder.0.input.weight" in state and published.random_weights(state):
+        return (
+            "these weights are uniform in +-1/sqrt(latent), as drawn before any training; their "
+            "encoder is a random projection (so are the released ones)"
+        )
+    return "weights of an earlier training"
+
+
 def prepare(net: EpiLSTM, examples: Any) -> None:
     """Take over how the examples were standardized (`scale` with mean and std per channel)."""
     net.mean.copy_(torch.as_tensor(examples.scale.mean))
@@ -278,6 +299,8 @@ SPEC = ModelSpec(
     target="signal",
     example=example,
     import_published=published.import_authors,
+    form=form,
+    remark=remark,
     prepare=prepare,
     plain_loss=1.0,  # the signal is standardized
     tracks_last=True,

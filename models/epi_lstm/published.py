@@ -44,6 +44,7 @@ def import_authors(weights: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str
         "latent": latent,
         "layers": layers["encoder"],
         "channels": [f"channel_{k + 1}" for k in range(channels)],
+        "unnamed_channels": True,
     }
     return settings, state
 
@@ -53,7 +54,7 @@ def random_weights(state: Mapping[str, Tensor]) -> bool:
 
     The released ones do (specification 7.1): their encoder is a random projection.
     """
-    drawn = [w for name, w in state.items() if not name.startswith("out.")]
+    drawn = [w for name, w in state.items() if name.startswith(("encoder.", "decoder."))]
     latent = state["encoder.0.recurrent.weight"].shape[1]
     bound = latent**-0.5
     values = torch.cat([w.flatten() for w in drawn]).double()

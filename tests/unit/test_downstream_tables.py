@@ -21,6 +21,7 @@ from epiloom.studies.downstream_tables import (
     curve,
     interval,
     random_ranking,
+    say,
     seen,
 )
 from tests.made_labels import FOLDS, QUICK, made_task
@@ -48,10 +49,28 @@ def test_weighted_average_precision_equals_that_of_repeated_rows(n, levels, seed
             assert np.isnan(value)
 
 
+def test_of_too_few_stretches_there_is_no_interval():
+    made = Resamples.draw(np.repeat("chr1", 40), np.arange(40) % 4, seed=1, draws=20, block_bp=1)
+    rows, positive = np.arange(40), np.arange(40) % 3 == 0
+    found = made.average_precision(rows, positive, np.arange(40.0))
+    assert np.isnan(found).all() and np.isnan(interval(found, 0.5)).all()
+    assert say(*interval(found, 0.5)) == "not clear"
+
+
+def test_short_chromosomes_have_narrow_stretches_and_sparse_ones_are_drawn_from_together():
+    chroms = np.array(["chr1"] * 100 + [f"chr{k}" for k in range(2, 22)])
+    positions = np.concatenate([np.arange(100) * 6_000, np.full(20, 90_000_000)])
+    made = Resamples.draw(chroms, positions, seed=1, draws=50)
+    long, sparse = (np.unique(made.block[part]) for part in (slice(100), slice(100, 120)))
+    assert len(long) == 10 and len(sparse) == 20  # 60 kb each; one of each chromosome
+    assert (made.counts[:, long].sum(axis=1) == 10).all()
+    assert (made.counts[:, sparse].sum(axis=1) == 20).all() and made.counts[:, sparse].max() > 1
+
+
 def test_whole_stretches_of_one_chromosome_are_drawn(monkeypatch):
     rng = np.random.default_rng(3)
     chroms = np.repeat(["chr1", "chr2"], 60)
-    positions = rng.integers(0, 5_000_000, 120)
+    positions = rng.integers(0, 12_000_000, 120)
     made = Resamples.draw(chroms, positions, seed=1, draws=40)
     labels = [f"{c}:{p // 1_000_000}" for c, p in zip(chroms, positions, strict=True)]
     assert len(np.unique(made.block)) == len(set(labels))

@@ -35,13 +35,14 @@ WINGS = {
         "filelock",
     },
     "learn": {"torch", "lightning_fabric", "scipy", "sklearn", "tqdm"},
-    "studies": set(),
+    "studies": {"xgboost"},
     "show": {"matplotlib", "jinja2", "markupsafe"},
 }
 CONDA_TO_PYPI = {
     "matplotlib-base": "matplotlib",
     "pytorch": "torch",
     "pytorch-lightning": "lightning-fabric",
+    "py-xgboost": "xgboost-cpu",
     "snakemake-minimal": "snakemake",
 }
 PROGRAMS = {"python", "bedtools"}  # not on the Python index, so not in the lock
@@ -50,6 +51,7 @@ MODULE_TO_CONDA = {
     "sklearn": "scikit-learn",
     "torch": "pytorch",
     "lightning_fabric": "pytorch-lightning",
+    "xgboost": "py-xgboost",
     "matplotlib": "matplotlib-base",
 }
 ENVS = sorted((ROOT / "envs").glob("*.yaml"))
@@ -62,7 +64,8 @@ def tracked(*suffixes: str) -> list[Path]:
     if listed.returncode == 0:
         paths = [ROOT / line for line in listed.stdout.splitlines()]
     else:  # a copy without git: everything but what is generated
-        generated = {".git", ".venv", "demo", "real", "e003", "dnase", "pilot_dna"}
+        generated = {".git", ".venv", "demo", "real", "e003", "dnase"}
+        generated |= {"pilot_dna", "pilot_latents"}
         generated |= {"resources", "results", ".snakemake"}
         paths = [p for p in ROOT.rglob("*") if not generated & set(p.relative_to(ROOT).parts)]
     real = [p for p in paths if p.is_file() and "__pycache__" not in p.parts]
