@@ -122,7 +122,8 @@ def settings(**changes) -> dict:
         **{"channels": list(CHANNELS), "bin_bp": BIN, "model": "epi_lstm", "examples": "frames"},
         **{"frame": FRAME, "batch": 4, "warmup_frames": 1, "assay_weights": None, "fold": FOLD},
         **{"seed": 123, "epochs": 2, "accumulate": 1, "clip_norm": 1.0, "precision": "float32"},
-        **{"stop_patience": 0, "keep": "last", "version": 1, "data_version": DATA_VERSION},
+        **{"stop_patience": 0, "keep": "last", "start_seen": "refuse"},
+        **{"version": 1, "data_version": DATA_VERSION},
         "optimizer": {
             **{"name": "adam", "learning_rate": 0.01},
             **{"epsilon": 1e-8, "weight_decay": 0.0},

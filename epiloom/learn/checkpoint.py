@@ -37,8 +37,9 @@ class Progress:
     epoch: int = 0  # epochs completed
     position: int = 0  # updates made inside the present epoch
     update: int = 0  # updates made in all
-    loss_sum: float = 0.0  # sum over the examples seen in the present epoch
+    loss_sum: float = 0.0  # sum over the examples that counted in the present epoch
     examples: int = 0  # examples seen in the present epoch
+    counted: int = 0  # those among them that count in the loss
     seconds: float = 0.0  # spent in the present epoch, over all its interruptions
     best_loss: float = math.inf
     best_r: float = -math.inf
@@ -55,7 +56,7 @@ class Progress:
 
     def next_epoch(self) -> None:
         self.epoch, self.position, self.loss_sum = self.epoch + 1, 0, 0.0
-        self.examples, self.seconds = 0, 0.0
+        self.examples, self.counted, self.seconds = 0, 0, 0.0
 
 
 class RunFolder:

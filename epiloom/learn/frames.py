@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from epiloom.data.folds import part_of
 from epiloom.data.tiles import MISSING, STEP, Tiles
@@ -46,15 +45,26 @@ class Scale:
         return cls(found.mean, np.where(flat, 1.0, found.std))
 
     def standardized(self, stored: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """z-scores float32 [..., D], 0 where missing, and where that is (None: nowhere)."""
-        factor = torch.from_numpy((STEP / self.std).astype(np.float32))
-        shift = torch.from_numpy((-self.mean / self.std).astype(np.float32))
-        z = torch.from_numpy(np.ascontiguousarray(stored)).to(torch.float32)
-        z = torch.addcmul(shift, z, factor, out=z).numpy()
-        missing = stored == MISSING
-        if not missing.any():
+        """z-scores float32 [..., D], 0 where missing, and where that is (None: nowhere).
+
+        In memory, bins of frames [n, T, D] stand outermost: recurrent networks go bin by bin.
+        """
+        factor = (STEP / self.std).astype(np.float32)
+        shift = (-self.mean / self.std).astype(np.float32)
+        frames = stored if stored.ndim == 3 else stored[None]
+        n, bins, channels = frames.shape
+        z = np.empty((bins, n, channels), np.float32).transpose(1, 0, 2)
+        gaps = False
+        for own, codes in zip(z, frames, strict=True):  # a frame fits into the processor's cache
+            values = codes.astype(np.float32)
+            values *= factor
+            np.add(values, shift, out=own)
+            gaps |= bool(codes.min(initial=0) == MISSING)
+        z = z if stored.ndim == 3 else z[0]
+        if not gaps:
             return z, None
-        z[missing] = 0.0
+        missing = stored == MISSING
+        np.copyto(z, 0.0, where=missing)
         return z, missing
 
 
@@ -187,6 +197,10 @@ class FrameExamples:
         counts = (step >= self.warmup) & (number < len(self.frames.first))
         frame = (number + self.offset) % len(self.frames.first)
         return frame, (step == 0) | self.frames.begins[frame], counts
+
+    def counts(self, indices: np.ndarray) -> np.ndarray:
+        """Which examples count, bool [n]; others warm a state up or fill the last lane."""
+        return self._place(indices)[2]
 
     def batch(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """`signal` float32 [n, T, D] z-scores, 0 where missing; `begins` bool [n]; `valid` bool

@@ -218,7 +218,9 @@ def _fill_silence(
                 n = min(encoder.bins, one.end - row)
                 made[row - offset : row - offset + n] = latents[0, :n].float().cpu().numpy()
                 row += n
-        made[row - offset : one.end - offset] = made[row - offset - 1]
+        # frames are alike from here on; bins of a frame differ if each one begins anew in part
+        end, last = one.end - offset, made[max(0, row - offset - encoder.bins) : row - offset]
+        made[row - offset : end] = np.resize(last, (end - (row - offset), made.shape[1]))
 
 
 def _write_facts(encoder: Encoder, chrom: str, weights: str | Path, path: Path) -> None:

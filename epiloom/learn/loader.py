@@ -38,6 +38,15 @@ def visits(examples: Examples, seed: int, epoch: int) -> np.ndarray:
     return order(len(examples), seed, epoch)
 
 
+def counted(examples: Examples, indices: np.ndarray) -> int:
+    """How many of some examples count in a loss: all, but for those that only warm up a state.
+
+    Such a kind has a method `counts(indices)`, bool [n].
+    """
+    counts = getattr(examples, "counts", None)
+    return int(counts(indices).sum()) if counts else len(indices)
+
+
 def varied(examples: Examples, seed: int, epoch: int) -> Examples:
     """The examples as `epoch` (0-based) shows them: some kinds are augmented, anew every epoch.
 

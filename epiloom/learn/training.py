@@ -94,11 +94,11 @@ def fit(
 
     devices.seed_all(seed)
     net = spec.build(settings)
-    if spec.prepare:
-        spec.prepare(net, train)
     frozen = bool(settings.get("frozen"))
     if start:
         starting.begin(spec, net, settings, start)
+    if spec.prepare:  # of these examples, not of those that the weights of `start` come from
+        spec.prepare(net, train)
     if frozen:
         starting.freeze(spec, net)
     adam = _optimizer(net, settings["optimizer"])
@@ -150,11 +150,13 @@ def fit(
                     rate = schedule.rate(p.update)
                     taken = list(itertools.islice(batches, len(update)))
                     loss = _update(fabric, spec, model, optimizer, taken, rate, settings, train, p)
-                    seen = min(group, len(train) - p.examples)
-                    p.loss_sum, p.examples = p.loss_sum + loss * seen, p.examples + seen
+                    seen = visits[p.position * group : (p.position + 1) * group]
+                    counted = loader.counted(train, seen)
+                    p.loss_sum, p.counted = p.loss_sum + loss * counted, p.counted + counted
+                    p.examples += len(seen)
                     p.position, p.update = p.position + 1, p.update + 1
                     p.seconds = before + time.monotonic() - began
-                    note.advanced(p.examples, p.loss_sum / p.examples)
+                    note.advanced(p.examples, p.loss_sum / max(1, p.counted))
                     if moving:
                         moving.check(p.update)
                     due = time.monotonic() - saved >= 60 * save_minutes
@@ -181,7 +183,7 @@ def fit(
             row = (
                 p.epoch + 1,
                 p.update,
-                p.loss_sum / p.examples,
+                p.loss_sum / max(1, p.counted),
                 loss,
                 r,
                 schedule.rate(p.update - 1),
@@ -286,7 +288,7 @@ def _validate(
             part = agreement.sums(spec, settings, returned, values)
             moments = torch.zeros_like(part) if moments is None else moments
             if piece.weight:  # 0 = a stand-in, counted by another process
-                total += loss.double() * len(piece.indices)
+                total += loss.double() * loader.counted(valid, piece.indices)
                 moments += part
                 if fabric.world_size == 1 and not bool(loss.isfinite()):
                     raise NotFinite("validation", findings([(piece.indices, values)], valid.names))
@@ -295,7 +297,7 @@ def _validate(
     if fabric.world_size > 1:
         total = fabric.all_reduce(total, reduce_op="sum")
         moments = fabric.all_reduce(moments, reduce_op="sum")
-    loss = float(total) / len(valid)
+    loss = float(total) / max(1, loader.counted(valid, places))
     if not math.isfinite(loss):
         raise NotFinite("validation", f"the loss is {loss}; check the validation examples")
     return loss, agreement.mean_r(moments)
@@ -350,7 +352,9 @@ def _restore(
     net.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     schedule.restore(state["schedule"])
-    carrying.restore(net, state["carried"], fabric.global_rank, fabric.world_size, fabric.device)
+    carrying.restore(
+        net, state.get("carried", ()), fabric.global_rank, fabric.world_size, fabric.device
+    )
     if len(state["random"]) == fabric.world_size:
         checkpoint.restore_random(state["random"][fabric.global_rank])
     else:

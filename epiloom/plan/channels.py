@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from epiloom.plan import downstream, sequence
+from epiloom.plan.checks import chromosomes
 from epiloom.plan.config import hint
 from epiloom.plan.tracks import SOURCE_OF, OwnTrack, Track, serves
 
@@ -93,10 +94,23 @@ def check(
                 f"models.{model}.latent: {options['latent']} is odd; with bidirectional both "
                 "directions have half of it"
             )
+        there = chromosomes(plan.config)
         for text in options["regions"]:
-            if not _REGION.fullmatch(text):
+            region = _REGION.fullmatch(text)
+            if not region:
                 yield (
                     f"models.{model}.regions: '{text}' is no region; give CHROM:START-END, 0-based"
+                )
+            elif region[1] not in there:
+                yield (
+                    f"models.{model}.regions: '{region[1]}' is no chromosome of the study"
+                    f"{hint(region[1], there)}"
+                )
+        for place in options["tracks"]:
+            if place not in (ALL, *there):
+                yield (
+                    f"models.{model}.tracks: '{place}' is no chromosome of the study"
+                    f"{hint(place, [ALL, *there])}"
                 )
         named = [*plan.config["folds"]]
         named += [f"{name}s" for name in named if plan.config["swap_folds"]]

@@ -124,7 +124,7 @@ def build(config: dict, root: str | Path, where: str = "config/config.yaml") -> 
         *checks.folds(config),
         *checks.mark_sets(config),
         *checks.one_job(config),
-        *checks.pairs(config, plan.cells, known_marks, own),
+        *(checks.pairs(config, plan.cells, known_marks, own) if plan.about_genes else ()),
         *checks.simulation(config),
         *channels.check(plan, known_marks, own),
     ]

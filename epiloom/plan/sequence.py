@@ -142,7 +142,7 @@ def add_start(plan: Plan, model: str, folds: list[dict], add_file: Callable[...,
     own = plan.config["models"][model]
     for fold in trained(own, folds) if own["start"] else ():
         name = f"start.{model}.{fold['name']}"
-        if Path(own["start"]).is_dir():  # the authors' encoder and decoder, two files
+        if Path(own["start"].replace("{fold}", fold["name"])).is_dir():  # the authors' two files
             parts = (str(Path(own["start"]) / part) for part in IN_FOLDER)
             plan.inputs[name] = [_add_start(model, part, fold, add_file) for part in parts]
         else:

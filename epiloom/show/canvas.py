@@ -19,6 +19,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from epiloom.data.files import atomic
@@ -28,6 +29,12 @@ from epiloom.data.files import atomic
 BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
 VERMILLION, PURPLE, SKY, GREY = "#D55E00", "#CC79A7", "#56B4E9", "#8C8C8C"
 CYCLE = (BLUE, ORANGE, GREEN, PURPLE, VERMILLION, SKY, GREY)
+# losses orange, gains blue, nothing white: the two ends differ for every kind of colour blindness
+DIVERGING = LinearSegmentedColormap.from_list(
+    "loss_gain",
+    ["#8C3A00", VERMILLION, "#F3C9A9", "#FFFFFF", "#A9CFE6", BLUE, "#003C5F"],
+    N=257,  # odd, so that 0 is white
+).with_extremes(bad="#D9D9D9")
 
 # Drawn in these three colours, and in nothing else, is all that must follow a page's light or
 # dark theme; `svg` replaces them by CSS.

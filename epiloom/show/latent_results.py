@@ -16,10 +16,16 @@ import pandas as pd
 from epiloom.plan.downstream import TASKS
 from epiloom.show.results import HISTORY, Results, Run, table_of
 from epiloom.studies.downstream_folds import SCHEMES
-from epiloom.studies.downstream_tables import CURVES, DIFFERENCES, MEAN, METRICS, POOLED
 
 KEYS = ["model", "fold", "part", "track", "predictor"]
 COLUMNS = [*KEYS, "n", "r2", "r", "mse"]
+# columns and names of `epiloom/studies/downstream_tables.py`, which needs more than drawing does
+METRICS = ["task", "cell", "scheme", "fold", "predictor", "seen", "n", "positives", "prevalence"]
+METRICS += ["chance", "ap", "ap_low", "ap_high", "auroc", "trees"]
+DIFFERENCES = ["task", "cell", "scheme", "predictor", "reference", "cells"]
+DIFFERENCES += ["difference", "low", "high", "verdict"]
+CURVES = ["task", "cell", "scheme", "predictor", "recall", "precision"]
+MEAN, POOLED = "mean", "all"  # the row of all folds, the row of all cells
 ALL_TRACKS = "mean"  # the row of all tracks together
 PCA = "pca"
 LATENTS = "latents"
@@ -42,7 +48,7 @@ class LatentResults:
         latent, channels: run -> numbers per bin, names of the tracks; as planned, else as found.
         metrics: columns `COLUMNS`, validation and test.
         described: run -> name of a table of `DESCRIBED` -> table.
-        tasks, differences, curves: columns of `downstream_tables`, with model and run before them.
+        tasks, differences, curves: columns as above, with model and run before them.
         lenient: models that began with weights which may have seen the test chromosomes.
     """
 

@@ -70,20 +70,20 @@ def _kept(found: Kept) -> Verdict:
         f"seen{scope}"
     )
     if not np.isfinite(found.pca):
-        return Verdict("info", f"{text}; PCA of equal size was not evaluated.", _few(found), True)
+        return Verdict("info", f"{text}; PCA of equal size was not evaluated.", few(found), True)
     gap = found.r2 - found.pca
     text += f"; PCA of equal size keeps {_share(found.pca)}."
     if found.compared:
         text += f" It is ahead of PCA on {found.better:,} of {found.compared:,} tracks."
     state = "good" if gap > CLOSE else "bad" if gap < -CLOSE else "mixed"
     if state == "bad":
-        text += " PCA is faster and easier to explain: use that, or train longer and with a wider decoder."
+        text += " PCA is faster and easier to explain: use that, or train longer, with more width."
     if state == "mixed":
         text += " That is hardly a difference: the network is not worth its training here."
-    return Verdict(state, text, _few(found), lead=True)
+    return Verdict(state, text, few(found), lead=True)
 
 
-def _few(found: Kept) -> tuple[str, ...]:
+def few(found: Kept) -> tuple[str, ...]:
     """The assays that are kept best and worst."""
     rows = found.assays.dropna(subset=["r2"])
     if len(rows) < 2:

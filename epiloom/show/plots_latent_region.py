@@ -15,7 +15,7 @@ from matplotlib.patches import Patch
 from scipy.cluster.hierarchy import leaves_list, linkage
 
 from epiloom.plan.errors import InputError
-from epiloom.show.canvas import BLUE, GREY, WIDTH, plain, style
+from epiloom.show.canvas import BLUE, DIVERGING, GREY, WIDTH, plain, style
 from epiloom.show.genes_lane import genes_lane
 from epiloom.show.plots_region import (
     COLUMNS,
@@ -28,7 +28,6 @@ from epiloom.show.plots_region import (
     _stacked,
     means,
 )
-from epiloom.show.plots_variants import DIVERGING
 
 LATENT_REGION_CAPTION = (
     "Genes, signal of some tracks (arcsinh) and, below, every latent of the annotation as a row; "

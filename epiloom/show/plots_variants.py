@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, TwoSlopeNorm
+from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import PathPatch, Rectangle
@@ -22,6 +22,7 @@ from matplotlib.transforms import Affine2D
 from epiloom.data.geometry import Geometry
 from epiloom.show.canvas import (
     BLUE,
+    DIVERGING,
     GREEN,
     GREY,
     INK,
@@ -45,12 +46,6 @@ from epiloom.studies.variants import Effect, bin_start
 
 # told apart with the common colour blindnesses, and the letters themselves tell
 LETTERS = dict(zip("ACGT", (GREEN, BLUE, ORANGE, VERMILLION), strict=True))
-# losses orange, gains blue, nothing white: the two ends differ for every kind of colour blindness
-DIVERGING = LinearSegmentedColormap.from_list(
-    "loss_gain",
-    ["#8C3A00", VERMILLION, "#F3C9A9", "#FFFFFF", "#A9CFE6", BLUE, "#003C5F"],
-    N=257,  # odd, so that 0 is white
-).with_extremes(bad="#D9D9D9")
 
 IN_SITE = {"color": BLUE, "alpha": 0.7, "label": "in a site"}
 ELSEWHERE = {"color": GREY, "label": "elsewhere"}

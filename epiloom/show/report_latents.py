@@ -17,7 +17,9 @@ from epiloom.show.canvas import model_name, svg
 from epiloom.show.checks import curve_warnings
 from epiloom.show.latent_results import (
     LATENTS,
+    MEAN,
     PCA,
+    POOLED,
     Kept,
     LatentResults,
     against,
@@ -34,7 +36,6 @@ from epiloom.show.plots_latent_tasks import HOW, TASKS_CAPTION, predictor_name, 
 from epiloom.show.results import Results, Run
 from epiloom.show.verdicts import Verdict
 from epiloom.studies.downstream_folds import SCHEMES
-from epiloom.studies.downstream_tables import MEAN, POOLED
 
 PICTURES = 4  # regions in the report; more are files of their own
 RUNS = 4  # runs whose downstream figures are drawn
@@ -118,7 +119,7 @@ class LatentPart:
     predictors: list[tuple[str, str]]  # key, name
     task_rows: list[dict[str, Any]]
     differences: list[dict[str, Any]]
-    by_cell: list[dict[str, Any]]
+    more_differences: list[dict[str, Any]]
     remarks: list[str]
     several: bool  # runs
     tables: list[str]
@@ -131,16 +132,14 @@ def latent_part(found: Results, latents: LatentResults) -> LatentPart | None:
     if not latents.runs:
         return None
     several = len(latents.runs) > 1
-    pooled = [row for run in latents.runs for row in _differences(latents, run, {POOLED})]
-    cells = set(latents.differences["cell"]) - {POOLED, ""}
-    single = [row for run in latents.runs for row in _differences(latents, run, cells, first=True)]
+    compared, compared_too = _differences(latents)
     regions, note = _regions(found, latents)
     return LatentPart(
         verdicts=latent_verdicts(latents),
         kept=[k for model in latents.models if (k := kept(latents, model))],
         score_figures=list(_scores(latents)),
         curve_figures=list(_curves(latents)),
-        curve_warnings=_warnings(latents),
+        curve_warnings=warnings(latents),
         region_figures=regions,
         regions_note=note,
         smooth_figures=list(_smooth(latents)),
@@ -152,8 +151,8 @@ def latent_part(found: Results, latents: LatentResults) -> LatentPart | None:
         precision_figures=list(_precision_figures(latents)),
         predictors=_predictors(latents),
         task_rows=[row for run in latents.runs for row in _task_rows(latents, run)],
-        differences=pooled,
-        by_cell=single,
+        differences=compared,
+        more_differences=compared_too,
         remarks=[*REMARKS, *(() if found.plan.get("simulated") else (RECORDED,))],
         several=several,
         tables=[f"results/tables/{model}.tsv" for model in latents.models],
@@ -200,7 +199,7 @@ def _curves(latents: LatentResults) -> Iterator[dict[str, Any]]:
     yield _figure(plots.learning_curves(histories), "latents-curves", alt, CURVES)
 
 
-def _warnings(latents: LatentResults) -> list[str]:
+def warnings(latents: LatentResults) -> list[str]:
     """Trainings that look unfinished, unless the learning rate had come to rest."""
 
     class Moving:
@@ -375,17 +374,24 @@ def _task_rows(latents: LatentResults, run: Run) -> Iterator[dict[str, Any]]:
         }
 
 
-def _differences(
-    latents: LatentResults, run: Run, cells: set[str], first: bool = False
-) -> Iterator[dict[str, Any]]:
-    """Rows of paired differences; `first`: by the headline folds of each task only."""
-    whole = latents.differences
-    for cell in [c for c in dict.fromkeys(whole["cell"]) if c in cells]:
-        rows = against(latents, run, cell)
-        for row in rows.to_dict("records"):
-            if first and row["scheme"] != headline(whole, row["task"]):
-                continue  # the other ways of cutting are in the file
-            told = {"task": task_name(row["task"]), "folds": row["scheme"], "word": row["word"]}
-            told |= {"run": _named(latents, run), "cell": cell, "other": called(row["predictor"])}
-            told |= {"honest": row["predictor"] == CELL_AVERAGE}
-            yield told | {key: row[key] for key in ("cells", "difference", "low", "high")}
+def _differences(latents: LatentResults) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Rows of paired differences: over all cells by the headline folds, and all the others.
+
+    The others are cell by cell, and over all cells by folds that are there for comparison.
+    """
+    whole, shown, others = latents.differences, [], []
+    cells = [cell for cell in dict.fromkeys(whole["cell"]) if cell]
+    for run in latents.runs:
+        for cell in sorted(cells, key=lambda name: name != POOLED):
+            for row in against(latents, run, cell).to_dict("records"):
+                first = row["scheme"] == headline(whole, row["task"])
+                if first or cell == POOLED:
+                    kind = shown if first and cell == POOLED else others
+                    kind.append(_difference(row) | {"run": _named(latents, run)})
+    return shown, others
+
+
+def _difference(row: dict[str, Any]) -> dict[str, Any]:
+    told = {key: row[key] for key in ("cell", "cells", "difference", "low", "high", "word")}
+    told |= {"task": task_name(row["task"]), "folds": row["scheme"]}
+    return told | {"other": called(row["predictor"]), "honest": row["predictor"] == CELL_AVERAGE}

@@ -5,6 +5,7 @@ Shapes: B frames side by side, T bins, I inputs, H hidden units.
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -45,21 +46,21 @@ class SoftsignLSTM(nn.Module):
             cells: where given, (B, T, H), the cell state before every bin, instead of the one that
                 the layer would carry (specification 3.3).
         """
-        given = self.input(x)  # one product for all bins
+        given = self.input(x.transpose(0, 1))  # one product for all bins, (T, B, 4 H)
         if self.norms:
             given = self.norms[0](given)
         hiddens, after = [], []
-        for t in range(x.shape[1]):
+        befores = itertools.repeat(None) if cells is None else cells.unbind(dim=1)
+        for entering, before in zip(given.unbind(), befores, strict=False):
             pushed = self.recurrent(hidden)
             if self.norms:
                 pushed = self.norms[1](pushed)
-            gates, new = (given[:, t] + pushed).split((3 * self.hidden, self.hidden), dim=1)
+            gates, new = (entering + pushed).split((3 * self.hidden, self.hidden), dim=1)
             enter, keep, leave = torch.sigmoid(gates).chunk(3, dim=1)
-            before = cell if cells is None else cells[:, t]
-            cell = keep * before + enter * F.softsign(new)
+            cell = keep * (cell if before is None else before) + enter * F.softsign(new)
             if self.norms:
                 cell = self.norms[2](cell)
             hidden = leave * F.softsign(cell)
             hiddens.append(hidden)
             after.append(cell)
-        return torch.stack(hiddens, dim=1), torch.stack(after, dim=1)
+        return torch.stack(hiddens).transpose(0, 1), torch.stack(after).transpose(0, 1)

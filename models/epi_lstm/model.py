@@ -77,6 +77,10 @@ class EpiLSTM(nn.Module):
         """Reconstruction (B, T, D) of one frame, and the state after it."""
         raise NotImplementedError
 
+    def restored(self, hidden: Tensor) -> Tensor:
+        """All tracks (B, T, D) from the decoder's state; bins outermost in memory, as there."""
+        return self.out(hidden.transpose(0, 1)).transpose(0, 1)
+
     def encode(self, signal: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Latents (B, T, H) of a frame or of a whole chromosome, and the state after it.
 
@@ -118,7 +122,7 @@ class FastEpiLSTM(EpiLSTM):
     def frame(self, signal: Tensor, state: State) -> tuple[Tensor, State]:
         latent, encoded = self.encode(signal, state[:2])
         hidden, decoded = self.decoder(self.dropout(latent), state[2:])
-        return self.out(hidden), (*encoded, *decoded)
+        return self.restored(hidden), (*encoded, *decoded)
 
     def encode(self, signal: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         state = self.no_state(len(signal), signal)[:2] if state is None else state[:2]
@@ -172,7 +176,7 @@ class PaperEpiLSTM(EpiLSTM):
         made = self.dropout(hiddens[-1])
         for own, theirs, cell in zip(self.decoder, hiddens, cells, strict=True):
             made, _ = own(made, theirs[:, -1], cell[:, 0], cells=cell)
-        return self.out(made), self._after(hiddens, cells)
+        return self.restored(made), self._after(hiddens, cells)
 
     def encode(self, signal: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         state = self.no_state(len(signal), signal) if state is None else state
@@ -261,22 +265,25 @@ class _MeanSquare(torch.autograd.Function):
     @staticmethod
     def forward(ctx, prediction, signal, valid, weight):  # noqa: D102
         residual = prediction.float() - signal
-        if valid.shape[-1] == 1:
-            residual[~valid.squeeze(-1)] = 0.0
-            count = valid.sum() * signal.shape[-1]
-        else:
+        whole = valid.shape[-1] == 1  # bins count as a whole, so that a number per bin will do
+        if not whole:
             residual.masked_fill_(~valid, 0.0)
-            count = valid.sum()
-        count = count.clamp(min=1)
-        pull = residual if weight is None else residual * weight[:, None]
-        ctx.save_for_backward(pull, count)
+        weight = None if weight is None else weight[:, None]
+        root = residual if weight is None else residual * weight.sqrt()
+        squares = torch.linalg.vector_norm(root, dim=-1, keepdim=True).square()
+        squares = squares.where(valid, 0.0) if whole else squares
+        count = (valid.sum() * (signal.shape[-1] if whole else 1)).clamp(min=1)
+        ctx.save_for_backward(residual, valid if whole else None, weight, count)
         ctx.dtype = prediction.dtype
-        return torch.dot(pull.flatten(), residual.flatten()) / count
+        return squares.sum() / count
 
     @staticmethod
     def backward(ctx, slope):  # noqa: D102
-        pull, count = ctx.saved_tensors
-        return (pull * (2 * slope / count)).to(ctx.dtype), None, None, None
+        residual, valid, weight, count = ctx.saved_tensors
+        factor = 2 * slope / count
+        factor = factor if valid is None else factor * valid
+        pull = residual.mul_(factor if weight is None else factor * weight)  # it is of no more use
+        return pull.to(ctx.dtype), None, None, None
 
 
 def example(settings: Mapping[str, Any]) -> dict[str, Tensor]:

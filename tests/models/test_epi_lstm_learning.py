@@ -18,16 +18,32 @@ import torch
 
 from epiloom.data.genome import Genome
 from epiloom.data.tiles import Moments, Tiles
-from epiloom.learn import checkpoint, training
+from epiloom.learn import checkpoint, one_run, starting, training
 from epiloom.learn.frames import FrameExamples, Frames, Scale
 from epiloom.learn.interrupts import Preempted
-from tests.made_tiles import SPEC, examples, made_case, make_tiles, settings
+from epiloom.plan.errors import InputError
+from tests.made_tiles import (
+    CHANNELS,
+    SPEC,
+    examples,
+    made_case,
+    make_tiles,
+    settings,
+    write_weights,
+)
+from tests.models import epi_lstm_full as full
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = "data/epi_lstm/roadmap_pilot_3regions_25bp_milli_arcsinh.tsv.gz"
 BINS = 20_002  # of a region
 GATE = 0.62  # R2 on the region that was held out, for six latents
 EPOCHS = 30
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    return make_tiles(tmp_path_factory.mktemp("store"), *made_case())
+
 
 # ---- real tracks ---------------------------------------------------------------------------------
 
@@ -94,6 +110,70 @@ def test_six_numbers_keep_more_of_unseen_real_tracks_than_pca_does(real, tmp_pat
     assert 0.47 < pca < 0.50 and found > pca and found >= GATE
 
 
+# ---- weights to begin with -----------------------------------------------------------------------
+
+PAPER = {"variant": "paper", "start_seen": "allow"}
+
+
+def authors_folder(folder: Path, channels: int = 4) -> Path:
+    """Encoder and decoder under the names of the authors, as drawn before any training."""
+    drawn = torch.Generator().manual_seed(3)
+    for name, shapes in zip(("encoder", "decoder"), full.shapes(channels, 4), strict=True):
+        state = {key: (torch.rand(shape, generator=drawn) - 0.5) for key, shape in shapes}
+        torch.save(state, folder / f"{name}.pth")
+    return folder
+
+
+@pytest.mark.parametrize("epochs", [0, 1])
+def test_weights_to_begin_with_take_the_scale_of_their_own_examples(
+    epochs, files, tmp_path, caplog
+):
+    """The annotation standardizes with it, so it must be that of the training."""
+    start = authors_folder(tmp_path)
+    run = settings(**PAPER, epochs=epochs)
+    with caplog.at_level("INFO", "epiloom"):
+        one_run.train(
+            SPEC, run, files, tmp_path / "run", tmp_path / "w.pt", tmp_path / "h.tsv", start=start
+        )
+    assert "their encoder is a random projection" in caplog.text
+    found = torch.load(tmp_path / "w.pt", weights_only=True)["state_dict"]
+    scale = examples(files).scale
+    np.testing.assert_array_equal(found["mean"].numpy(), scale.mean)
+    np.testing.assert_array_equal(found["std"].numpy(), scale.std)
+    given = torch.load(start / "encoder.pth", weights_only=True)["lstm.params.0.i2h.weight"]
+    moved = (found["encoder.0.input.weight"] - given).abs().max()
+    assert moved == 0 if epochs == 0 else 0 < moved < 0.5
+
+
+def test_a_training_on_another_fold_may_be_the_beginning(files, tmp_path):
+    other = {"name": "g", "validation": ["chr2"], "test": ["chr4"]}
+    own = write_weights(tmp_path / "g/weights.pt", files, fold=other)
+    fit(tmp_path, files, start=own)
+    found = torch.load(tmp_path / "weights.pt", weights_only=True)["state_dict"]
+    np.testing.assert_array_equal(found["mean"].numpy(), examples(files).scale.mean)
+    fit(tmp_path / "fresh", files)
+    anew = torch.load(tmp_path / "fresh/weights.pt", weights_only=True)["state_dict"]
+    assert not torch.equal(found["out.weight"], anew["out.weight"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"latent": 6}, "latent is 4 in the weights, 6 in the settings"),
+        ({"decoder_hidden": 9}, "decoder_hidden is 8 in the weights, 9 in the settings"),
+        ({"variant": "paper"}, "variant is fast in the weights, paper in the settings"),
+        ({"channels": CHANNELS[::-1]}, "channel_order is E003-H3K4me3.pval, "),
+        ({"fold": {"name": "f", "validation": ["chr4"], "test": ["chr3"]}}, "not tested on chr3"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused_by_name(changes, told, files, tmp_path):
+    own = write_weights(tmp_path / "weights.pt", files)
+    run = settings(**changes)
+    with pytest.raises(InputError) as refused:
+        starting.begin(SPEC, SPEC.build(run), run, own)
+    assert told in str(refused.value)
+
+
 # ---- runs that are broken off --------------------------------------------------------------------
 
 
@@ -130,11 +210,6 @@ def stop_at(moment: int) -> Callable[[int], None]:
             os.kill(os.getpid(), signal.SIGTERM)
 
     return act
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    return make_tiles(tmp_path_factory.mktemp("store"), *made_case())
 
 
 @pytest.fixture(scope="module")

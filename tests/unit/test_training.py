@@ -20,8 +20,8 @@ import models
 from epiloom.learn import checkpoint
 from epiloom.learn.diagnosis import NotFinite
 from epiloom.learn.examples import PromoterBins
-from epiloom.learn.interrupts import Preempted
 from epiloom.learn.history import HISTORY
+from epiloom.learn.interrupts import Preempted
 from epiloom.plan.errors import InputError
 from tests.models.small import Watched, fit, genes, history, same, settings, weights
 
