@@ -25,7 +25,8 @@ endif
 PYTHON = .venv/bin/python
 SNAKEMAKE = $(PYTHON) -m snakemake --directory "$(DIR)" --configfile "$(CONFIG)"
 
-.PHONY: help setup demo real e003 dnase pilot_dna pilot_latents report sources test lint docs lock clean rescue
+.PHONY: help setup demo real e003 dnase pilot_dna pilot_latents report sources test lint docs
+.PHONY: lock clean rescue
 
 help: ## this list
 	@grep -hE '^[a-z0-9_]+:.*## ' Makefile | sed -E 's/^([a-z0-9_]+):.*## /  make \1\t/' | expand -t 18

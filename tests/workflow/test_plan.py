@@ -240,7 +240,8 @@ def test_all_that_the_report_shows_is_among_the_results_and_every_study_among_wh
     assert set(shown) <= set(made) and len(made) == len(set(made))
     assert set(results.as_dict(plan)["studies"]) <= set(shown)
     assert "results/mark_activity/summary.tsv" in shown and "results/tables/marks.tsv" in made
-    parts = {"history.tsv": plan.runs, "metrics.tsv": plan.sequence_runs}
+    metrics = plan.sequence_runs | plan.frame_runs
+    parts = {"/history.tsv": plan.runs, "/metrics.tsv": metrics, "positions.tsv": plan.frame_runs}
     parts |= {"predictions.tsv": plan.gene_runs, "baselines.tsv": plan.gene_runs}
     for part, planned in parts.items():
         assert sum(path.endswith(part) for path in shown) == len(planned) > 0

@@ -1,0 +1,1 @@
+"""EpiGePT: DNA, motifs and the expression of transcription factors -> signals of a cell in bins."""
