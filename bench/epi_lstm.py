@@ -13,8 +13,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-for _name, _value in (("OMP_WAIT_POLICY", "passive"), ("THP_MEM_ALLOC_ENABLE", "1")):
-    os.environ.setdefault(_name, _value)  # read when torch is loaded; see docs/benchmarks.md
+# Read when torch is loaded. On busy cores threads that spin lose 5x and more (docs/benchmarks.md).
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
@@ -45,8 +45,7 @@ Step = Callable[[], object]
 def figures() -> Iterator[Figure | str]:
     """Ours beside a reference or a limit, as the name says; ratio above 1 is better."""
     torch.set_num_threads(THREADS)  # after made_tiles, which sets one
-    told = ("OMP_WAIT_POLICY", "THP_MEM_ALLOC_ENABLE")
-    yield f"{THREADS} threads; " + ", ".join(f"{name}={os.environ[name]}" for name in told)
+    yield f"{THREADS} threads, OMP_WAIT_POLICY={os.environ['OMP_WAIT_POLICY']}"
     with tempfile.TemporaryDirectory(prefix="epi_lstm_") as folder:
         files, store = _made(Path(folder))
         examples = FrameTable.read(_settings(), files).examples("train")

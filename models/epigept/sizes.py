@@ -16,8 +16,7 @@ CHOICES = {
     "loss": ("mse", "poisson", "open", "states"),
 }
 NAMED = ("tfs", "signals")  # lists of names in a run's settings; the network only needs how many
-# A tower of two or three poolings by four is the fastest on a CPU; these are the published ones.
-PUBLISHED_POOLS = {128: (4, 4, 2, 2, 2), 200: (5, 5, 2, 2, 2)}
+PUBLISHED_POOLS = {128: (4, 4, 2, 2, 2), 200: (5, 5, 2, 2, 2)}  # bases of a bin -> poolings
 
 
 @dataclass(frozen=True)

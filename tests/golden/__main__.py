@@ -11,6 +11,7 @@ difference exceeds 1e-4 or a file cannot be used.
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -93,6 +94,32 @@ def epiformer(golden: dict, path: Path | None = None) -> np.ndarray:
     return coverage_BTK[..., golden["bins"]] if "bins" in golden else coverage_BTK
 
 
+def epigept(golden: dict, path: Path | None = None) -> np.ndarray:
+    """Our signals for authors' weights of any form and size, on random bases and TF features.
+
+    A form of bins of 200 bp (DNase) is told by its single output, or by `variant`.
+    """
+    spec = models.load("epigept")
+    regions, bins = golden["output_shape"][:2]
+    param = {key: golden[key] for key in ("heads", "pools") if key in golden}
+    if "dnase" in str(golden.get("variant", "")).lower():
+        param.setdefault("pools", [5, 5, 2, 2, 2])
+    net_of = {"state_dict": original_weights(golden), "param": param}
+    settings, state = spec.import_published(net_of)
+    # the random features fill the column that is zero in the authors' data, too
+    settings["tfs"] = golden.get("tf_features", settings["tf_width"])
+    settings["seq_bp"] = bins * math.prod(settings["pools"])
+    net = spec.build(settings).eval()
+    net.load_state_dict(state)
+    rng = np.random.RandomState(golden["seed"] + 77)
+    codes = torch.from_numpy(rng.randint(0, 5, size=(regions, settings["seq_bp"])))
+    drawn = rng.uniform(0, 3, size=(regions, bins, settings["tfs"]))
+    features = torch.from_numpy(np.round(drawn, 3).astype(np.float32))
+    with torch.no_grad():
+        signals_RBS = spec.output(net.predict(codes, features[:, None]))[:, 0].numpy()
+    return signals_RBS[:, golden["bins"]] if "bins" in golden else signals_RBS
+
+
 def epi_lstm(golden: dict, path: Path | None = None) -> np.ndarray:
     """Our latents and reconstruction of some bins, and the mean square error of all of them."""
     spec = models.load("epi_lstm")
@@ -142,6 +169,7 @@ def promoter_cnn(golden: dict, path: Path | None = None) -> np.ndarray:
 MODELS: dict[str, Callable[[dict, Path], np.ndarray]] = {
     "chromoformer": chromoformer,
     "epi_lstm": epi_lstm,
+    "epigept": epigept,
     "epiformer": epiformer,
     "promoter_cnn": promoter_cnn,
 }
