@@ -89,19 +89,31 @@ rule downstream_task:
         "../workflow_scripts/downstream_task.py"
 
 
+POOLED = plan_channels.pooled(PLAN)
+
+
 rule downstream_table:
     input:
         metrics=[path for path in plan_channels.outcomes(PLAN) if path.endswith(".metrics.tsv")],
         differences=[
             path for path in plan_channels.outcomes(PLAN) if path.endswith(".differences.tsv")
         ],
+        scores=[path for path in plan_channels.outcomes(PLAN) if POOLED and path.endswith(".gz")],
+        labels=plan_downstream.labels(PLAN) if POOLED else [],
     output:
         metrics="results/tables/downstream.tsv",
         differences="results/tables/downstream.differences.tsv",
     log:
         "logs/downstream_table.log",
-    localrule: True
     conda:
         "../envs/torch.yaml"
+    resources:
+        mem_mb=lambda wc, attempt: 8000 * attempt,
+        runtime=120,
+    params:
+        pooled=POOLED,
+        runs={run: s["fold"]["name"] for (_, run), s in PLAN.frame_runs.items()},
+        options=plan_downstream.evaluation(PLAN),
+        seed=PLAN.config["seed"],
     script:
         "../workflow_scripts/downstream_table.py"

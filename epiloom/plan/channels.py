@@ -36,6 +36,7 @@ ANALYSES = (
     *("metrics.tsv", "pca.npz", "smoothness.tsv", "correlations.tsv", "attribution.tsv"),
     "positions.tsv",
 )
+OWN_FOLDS = "own_folds"  # stands for all runs of a model, each fold scored by its own
 OUTCOMES = ("metrics.tsv", "differences.tsv", "curves.tsv", "scores.tsv.gz")  # of a task
 
 
@@ -230,6 +231,12 @@ def outcomes(plan: Plan) -> list[str]:
         for task in downstream.tasks(plan)
         for name in OUTCOMES
     ]
+
+
+def pooled(plan: Plan) -> list[tuple[str, str]]:
+    """Models and tasks whose folds several runs divide among them."""
+    several = [m for m in models(plan) if sum(model == m for model, _ in plan.frame_runs) > 1]
+    return [(model, task) for model in several for task in downstream.tasks(plan)]
 
 
 def shown(plan: Plan) -> list[str]:

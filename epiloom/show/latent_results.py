@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from epiloom.plan.channels import OWN_FOLDS
 from epiloom.plan.downstream import TASKS
 from epiloom.show.results import HISTORY, Results, Run, table_of
 from epiloom.studies.downstream_folds import SCHEMES
@@ -70,6 +71,17 @@ class LatentResults:
     def of(self, model: str) -> list[Run]:
         """The runs of a model."""
         return [run for run in self.runs if run.model == model]
+
+    @property
+    def judged(self) -> list[Run]:
+        """Whose downstream tasks are judged: all runs of a model together, each fold by its own,
+        where there is such a row; else each run."""
+        found = []
+        for model in self.models:
+            whole = Run(model, OWN_FOLDS, "", "", OWN_FOLDS)
+            pooled = (self.tasks["model"] == model) & (self.tasks["run"] == OWN_FOLDS)
+            found += [whole] if pooled.any() else self.of(model)
+        return found
 
     def tables(self, run: Run, name: str) -> pd.DataFrame | None:
         """A table of `DESCRIBED`; None if it is not there or has no row."""

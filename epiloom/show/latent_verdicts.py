@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from epiloom.plan.channels import OWN_FOLDS
 from epiloom.show.canvas import fixed, model_name
 from epiloom.show.latent_results import (
     LATENTS,
@@ -52,7 +53,7 @@ def latent_verdicts(latents: LatentResults) -> list[Verdict]:
             made.append(_kept(found))
         if model in latents.lenient:
             made.append(Verdict("bad", SEEN.format(model_name(model))))
-        for run in latents.of(model):
+        for run in (run for run in latents.judged if run.model == model):
             made += [v for v in (_tasks(latents, run), _seen(latents, run)) if v]
     return made
 
@@ -118,6 +119,7 @@ def _tasks(latents: LatentResults, run: Run) -> Verdict | None:
         if (rows["predictor"] == other).any()
     }
     which = f" of {run.name}" if len(latents.of(run.model)) > 1 else ""
+    which = ", each fold by the model that held it out," if run.name == OWN_FOLDS else which
     if {word for found in words.values() for word in found} == {"open"}:
         text = (
             f"What the latents{which} are worth as features beside others is open: too few "

@@ -12,6 +12,7 @@ import pandas as pd
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
+from epiloom.plan.channels import OWN_FOLDS
 from epiloom.show import plots, plots_latents
 from epiloom.show.canvas import model_name, svg
 from epiloom.show.checks import curve_warnings
@@ -132,6 +133,7 @@ def latent_part(found: Results, latents: LatentResults) -> LatentPart | None:
     if not latents.runs:
         return None
     several = len(latents.runs) > 1
+    shown = list(dict.fromkeys([*latents.judged, *latents.runs]))
     compared, compared_too = _differences(latents)
     regions, note = _regions(found, latents)
     return LatentPart(
@@ -150,7 +152,7 @@ def latent_part(found: Results, latents: LatentResults) -> LatentPart | None:
         task_figures=list(_task_figures(latents)),
         precision_figures=list(_precision_figures(latents)),
         predictors=_predictors(latents),
-        task_rows=[row for run in latents.runs for row in _task_rows(latents, run)],
+        task_rows=[row for run in shown for row in _task_rows(latents, run)],
         differences=compared,
         more_differences=compared_too,
         remarks=[*REMARKS, *(() if found.plan.get("simulated") else (RECORDED,))],
@@ -170,6 +172,8 @@ def _named(latents: LatentResults, run: Run) -> str:
     """`fold1`, with the model where there are several; empty for a single run."""
     if len(latents.runs) == 1:
         return ""
+    if run.name == OWN_FOLDS:
+        return "each fold by its own model"
     return f"{model_name(run.model)}, {run.name}" if len(latents.models) > 1 else run.name
 
 
@@ -309,7 +313,7 @@ def _schemes(table: pd.DataFrame) -> list[str]:
 
 
 def _task_figures(latents: LatentResults) -> Iterator[dict[str, Any]]:
-    for run in latents.runs[:RUNS]:
+    for run in latents.judged[:RUNS]:
         own = of_tasks(latents, run).dropna(subset=["ap"])
         for place, scheme in enumerate(_schemes(own)):
             figure = plots_latents.tasks_figure(own, scheme)
@@ -381,12 +385,13 @@ def _differences(latents: LatentResults) -> tuple[list[dict[str, Any]], list[dic
     """
     whole, shown, others = latents.differences, [], []
     cells = [cell for cell in dict.fromkeys(whole["cell"]) if cell]
-    for run in latents.runs:
+    for run in dict.fromkeys([*latents.judged, *latents.runs]):
         for cell in sorted(cells, key=lambda name: name != POOLED):
             for row in against(latents, run, cell).to_dict("records"):
                 first = row["scheme"] == headline(whole, row["task"])
                 if first or cell == POOLED:
-                    kind = shown if first and cell == POOLED else others
+                    main = first and cell == POOLED and run in latents.judged
+                    kind = shown if main else others
                     kind.append(_difference(row) | {"run": _named(latents, run)})
     return shown, others
 
