@@ -38,13 +38,13 @@ def visits(examples: Examples, seed: int, epoch: int) -> np.ndarray:
     return order(len(examples), seed, epoch)
 
 
-def counted(examples: Examples, indices: np.ndarray) -> int:
+def counted(examples: Examples | None, indices: np.ndarray) -> int:
     """How many of some examples count in a loss: all, but for those that only warm up a state.
 
     Such a kind has a method `counts(indices)`, bool [n].
     """
     counts = getattr(examples, "counts", None)
-    return int(counts(indices).sum()) if counts else len(indices)
+    return int(counts(indices).sum()) if counts and len(indices) else len(indices)
 
 
 def varied(examples: Examples, seed: int, epoch: int) -> Examples:
@@ -66,21 +66,28 @@ class Piece:
 
 
 def updates(
-    visits: np.ndarray, batch: int, accumulate: int, rank: int = 0, world: int = 1
+    visits: np.ndarray,
+    batch: int,
+    accumulate: int,
+    rank: int = 0,
+    world: int = 1,
+    examples: Examples | None = None,
 ) -> list[list[Piece]]:
     """Cut an order into updates of `batch * accumulate` examples, each into this rank's pieces.
 
     Every process has the same number of pieces. The last update may be smaller: its examples are
     weighted by their true number, so that the gradient is that of one process. A process for which
-    nothing is left computes one example with weight 0.
+    nothing is left computes one example with weight 0. `examples` are asked how many count.
     """
     result = []
     for first in range(0, len(visits), batch * accumulate):
         group = visits[first : first + batch * accumulate]
+        total = max(1, counted(examples, group))
         pieces = []
         for start in range(0, len(group), batch):
             share = np.array_split(group[start : start + batch], world)[rank]
-            pieces.append(Piece(share if len(share) else group[:1], len(share) / len(group)))
+            weight = counted(examples, share) / total
+            pieces.append(Piece(share if len(share) else group[:1], weight))
         result.append(pieces)
     return result
 

@@ -25,7 +25,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from epiloom.learn import agreement, carrying, checkpoint, devices, loader, starting
+from epiloom.learn import agreement, carrying, checkpoint, devices, loader, optimizers, starting
 from epiloom.learn.checkpoint import Progress
 from epiloom.learn.diagnosis import NotFinite, findings
 from epiloom.learn.examples import Examples
@@ -37,8 +37,6 @@ from epiloom.learn.schedules import Schedule
 from epiloom.plan.errors import InputError
 
 log = logging.getLogger("epiloom")
-
-OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 
 def fit(
@@ -101,7 +99,7 @@ def fit(
         spec.prepare(net, train)
     if frozen:
         starting.freeze(spec, net)
-    adam = _optimizer(net, settings["optimizer"])
+    adam = optimizers.made(net, settings["optimizer"])
     fast = net
     if settings.get("compile"):
         first = {
@@ -141,7 +139,7 @@ def fit(
             before = p.seconds  # spent in this epoch by earlier attempts
             note.epoch_began(p.epoch + 1, settings["epochs"], len(train), p.examples)
             visits = loader.visits(train, seed, p.epoch)
-            plan = loader.updates(visits, batch, accumulate, rank, world)[p.position :]
+            plan = loader.updates(visits, batch, accumulate, rank, world, train)[p.position :]
             pieces = (piece for update in plan for piece in update)
             shown = loader.varied(train, seed, p.epoch)
             model.train(not frozen)
@@ -149,9 +147,10 @@ def fit(
                 for update in plan:
                     rate = schedule.rate(p.update)
                     taken = list(itertools.islice(batches, len(update)))
-                    loss = _update(fabric, spec, model, optimizer, taken, rate, settings, train, p)
                     seen = visits[p.position * group : (p.position + 1) * group]
                     counted = loader.counted(train, seen)
+                    step = _update if counted else _warm_up
+                    loss = step(fabric, spec, model, optimizer, taken, rate, settings, train, p)
                     p.loss_sum, p.counted = p.loss_sum + loss * counted, p.counted + counted
                     p.examples += len(seen)
                     p.position, p.update = p.position + 1, p.update + 1
@@ -261,6 +260,16 @@ def _update(
     return value
 
 
+def _warm_up(
+    fabric: Fabric, spec: Any, model: Any, optimizer: Any, batches: list, *_: Any
+) -> float:
+    """Examples that only warm a state up: a step would follow nothing but old momentum."""
+    with torch.no_grad():
+        for _, batch in batches:
+            model(*(batch[key] for key in spec.inputs))
+    return 0.0
+
+
 def _validate(
     fabric: Fabric,
     spec: Any,
@@ -301,30 +310,6 @@ def _validate(
     if not math.isfinite(loss):
         raise NotFinite("validation", f"the loss is {loss}; check the validation examples")
     return loss, agreement.mean_r(moments)
-
-
-def _optimizer(net: torch.nn.Module, settings: Mapping[str, Any]) -> torch.optim.Optimizer:
-    if settings["name"] not in OPTIMIZERS:
-        raise InputError(
-            "optimizer", f"name {settings['name']!r} is unknown; use {' or '.join(OPTIMIZERS)}"
-        )
-    return OPTIMIZERS[settings["name"]](
-        _groups(net, settings),
-        lr=settings["learning_rate"],
-        eps=settings["epsilon"],
-        weight_decay=settings["weight_decay"],
-        fused=True,  # one pass over all weights: a third of the time of torch's default on a CPU
-    )
-
-
-def _groups(net: torch.nn.Module, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """All weights, or, with `decay: matrices`, biases and normalisations apart, without decay."""
-    weights = [w for w in net.parameters() if w.requires_grad]
-    if settings.get("decay", "all") == "all":
-        return [{"params": weights}]
-    flat = [w for w in weights if w.ndim < 2]
-    rest = [w for w in weights if w.ndim >= 2]
-    return [{"params": rest}, {"params": flat, "weight_decay": 0.0}]
 
 
 def _manifest(

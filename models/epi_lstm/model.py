@@ -252,9 +252,11 @@ def prepare(net: EpiLSTM, examples: Any) -> None:
 
 
 def loss(prediction: Tensor, batch: Mapping[str, Any]) -> Tensor:
-    """Mean square of the residuals over the values that count, weighted by channel if asked for.
+    """Mean square of the residuals over the values that count in a frame, mean over frames.
 
-    `valid` of the batch is (B, T, 1), or (B, T, D) where single channels have missing values.
+    Frames in which nothing counts are left out, so that a batch may be divided over devices.
+    `valid` of the batch is (B, T, 1), or (B, T, D) where single channels have missing values;
+    `weight`, if there, weights channels.
     """
     return _MeanSquare.apply(prediction, batch["signal"], batch["valid"], batch.get("weight"))
 
@@ -272,15 +274,16 @@ class _MeanSquare(torch.autograd.Function):
         root = residual if weight is None else residual * weight.sqrt()
         squares = torch.linalg.vector_norm(root, dim=-1, keepdim=True).square()
         squares = squares.where(valid, 0.0) if whole else squares
-        count = (valid.sum() * (signal.shape[-1] if whole else 1)).clamp(min=1)
-        ctx.save_for_backward(residual, valid if whole else None, weight, count)
+        count = valid.sum(dim=(1, 2), keepdim=True) * (signal.shape[-1] if whole else 1)
+        share = 1 / (count.clamp(min=1) * (count > 0).sum().clamp(min=1))  # of a value, by frame
+        ctx.save_for_backward(residual, valid if whole else None, weight, share)
         ctx.dtype = prediction.dtype
-        return squares.sum() / count
+        return (squares * share).sum()
 
     @staticmethod
     def backward(ctx, slope):  # noqa: D102
-        residual, valid, weight, count = ctx.saved_tensors
-        factor = 2 * slope / count
+        residual, valid, weight, share = ctx.saved_tensors
+        factor = 2 * slope * share
         factor = factor if valid is None else factor * valid
         pull = residual.mul_(factor if weight is None else factor * weight)  # it is of no more use
         return pull.to(ctx.dtype), None, None, None

@@ -206,15 +206,17 @@ def test_the_published_clipping_is_refused_by_the_trainer(tmp_path):
 
 
 def slow_loss(made, batch) -> torch.Tensor:
-    """The mean over values that count, one number at a time, in double precision."""
-    total, n = torch.zeros((), dtype=torch.float64), 0
-    valid = batch["valid"].expand(batch["signal"].shape)
-    for b, t, d in np.ndindex(*batch["signal"].shape):
-        if valid[b, t, d]:
-            weight = float(batch["weight"][b, d]) if "weight" in batch else 1.0
-            total = total + weight * (made[b, t, d].double() - float(batch["signal"][b, t, d])) ** 2
-            n += 1
-    return total / max(n, 1)
+    """Mean over values that count of each frame, then over frames; one number at a time."""
+    frames, valid = [], batch["valid"].expand(batch["signal"].shape)
+    for b in range(len(made)):
+        total, n = torch.zeros((), dtype=torch.float64), 0
+        for t, d in np.ndindex(*batch["signal"].shape[1:]):
+            if valid[b, t, d]:
+                weight = float(batch["weight"][b, d]) if "weight" in batch else 1.0
+                away = made[b, t, d].double() - float(batch["signal"][b, t, d])
+                total, n = total + weight * away**2, n + 1
+        frames += [total / n] if n else []
+    return torch.stack(frames).mean() if frames else torch.zeros((), dtype=torch.float64)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
