@@ -243,7 +243,7 @@ def _drawn(table: pd.DataFrame, wanted: float, rng: np.random.Generator) -> set[
     sizes = table["group"].value_counts(sort=False)
     chosen: set[str] = set()
     total = 0
-    for group in rng.permutation(sizes.index.to_numpy(object)):
+    for group in sizes.index[rng.permutation(len(sizes))]:
         size = int(sizes[group])
         if wanted > 0 and abs(total + size - wanted) <= abs(total - wanted):
             chosen.add(group)
@@ -272,8 +272,9 @@ def cell_folds(
     if not 2 <= folds <= len(sizes):
         raise InputError("cells", f"{folds} folds of {len(sizes)} groups; choose 2 to as many")
     rng = np.random.default_rng(seed)
-    order = rng.permutation(sizes.index.to_numpy(object))
-    order = sorted(order, key=lambda group: -sizes[group])  # stable: ties stay shuffled
+    order = sorted(
+        sizes.index[rng.permutation(len(sizes))], key=lambda group: -sizes[group]
+    )  # stable: ties stay shuffled
     filled: list[list[str]] = [[] for _ in range(folds)]
     for group in order:
         least = min(range(folds), key=lambda k: sum(int(sizes[g]) for g in filled[k]))

@@ -94,30 +94,66 @@ def read_matrix(path: str | Path, cells: Sequence[str] | None = None) -> pd.Data
     Raises:
         InputError: unreadable, columns twice or absent, lines of other length, negative values.
     """
-    text = "\n".join(line.rstrip("\t\r ") for line in read_text(path).split("\n"))
-    first, _, rest = text.partition("\n")
-    separator = "\t" if "\t" in first else ","
-    header, line = ([f.strip() for f in _fields(t, separator)] for t in (first, rest[:1_000_000]))
-    if len(line) == len(header) + 1:
-        header = ["gene", *header]  # as R writes it
-    problems = []
-    if len(header) < 2 or len(line) != len(header):
-        raise InputError(
-            path, f"its first line has {len(header)} names, the next {len(line)} fields; correct it"
-        )
-    repeated = sorted({c for c in header[1:] if header.count(c) > 1})
-    problems += [f"column {c!r} stands there twice; give each its own name" for c in repeated]
+    header, rest, separator = _laid_out(path)
+    problems = [
+        f"column {c!r} stands there twice; give each its own name"
+        for c in sorted({c for c in header[1:] if header[1:].count(c) > 1})
+    ]
     absent = [c for c in cells or () if c not in header[1:]]
     if absent:
         problems.append(
             f"no column for {', '.join(absent)}; it has {', '.join(header[1:40])}: rows must be "
             "genes and columns cells; correct the names"
         )
+    lines = csv.reader(io.StringIO(rest), delimiter=separator)
+    problems += [
+        f"line {n}: {len(fields)} columns instead of {len(header)}; correct it"
+        for n, fields in enumerate(lines, 2)
+        if fields and len(fields) != len(header)
+    ]
     refuse(path, problems)
-    table = _rows(path, text, separator, 1, list(range(len(header))))
+    table = _rows(path, rest, separator, 0, list(range(len(header))))
     wanted = header[1:] if cells is None else list(cells)
-    values = {c: _numbers(path, table[header.index(c)], f"column {c}", 1) for c in wanted}
+    values = {c: _numbers(path, table[header.index(c, 1)], f"column {c}", 1) for c in wanted}
     return pd.DataFrame(values, index=table[0].str.strip().map(plain_id))
+
+
+def _laid_out(path: str | Path) -> tuple[list[str], str, str]:
+    """Names of all columns, the lines below them, and what separates the columns."""
+    first, _, rest = read_text(path).replace("\r", "").partition("\n")
+    separator = "\t" if "\t" in first else ","
+    header = [f.strip() for f in _fields(first.rstrip("\t "), separator)]
+    line = _fields(rest[:1_000_000], separator)
+    if len(line) == len(header) + 1 and line[-1] == "" and separator == "\t":
+        return header, re.sub(r"\t$", "", rest, flags=re.M), separator
+    if len(line) == len(header) + 1:
+        header = ["gene", *header]  # as R writes it
+    if len(header) < 2 or len(line) != len(header):
+        raise InputError(
+            path, f"its first line has {len(header)} names, the next {len(line)} fields; correct it"
+        )
+    return header, rest, separator
+
+
+def read_aliases(path: str | Path) -> dict[str, str]:
+    """Symbol of the motif set -> symbol of annotation or table, of a table with symbol and alias.
+
+    Raises:
+        InputError: columns missing, empty fields, a symbol twice; all at once.
+    """
+    rows = list(csv.DictReader(io.StringIO(read_text(path)), delimiter="\t"))
+    if not rows or not {"symbol", "alias"} <= set(rows[0]):
+        raise InputError(path, "needs the columns symbol and alias, separated by tabs, and a row")
+    found: dict[str, str] = {}
+    problems = []
+    for line, row in enumerate(rows, 2):
+        symbol, alias = ((row[key] or "").strip() for key in ("symbol", "alias"))
+        if not symbol or not alias:
+            problems.append(f"line {line}: an empty field; give symbol and alias")
+        elif found.setdefault(symbol, alias) != alias:
+            problems.append(f"line {line}: {symbol} has the alias {found[symbol]} too; keep one")
+    refuse(path, problems)
+    return found
 
 
 def _fields(line: str, separator: str) -> list[str]:

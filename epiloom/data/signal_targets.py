@@ -148,22 +148,7 @@ def write_cell(
     Raises:
         InputError: a signal of another kind than in the training cells; nothing at all.
     """
-    files, problems = {}, []
-    for signal, prefixes in raws.items():
-        if signal not in scales.signals:
-            problems.append(f"signal {signal!r} is none of {', '.join(scales.signals)}")
-            continue
-        about = [read_about(f"{p}.json", genome) for p in prefixes]
-        kind = scales.kinds[scales.signals.index(signal)]
-        odd = sorted({a["kind"] for a in about} - {kind})
-        if odd:
-            told = kind or "none, no training cell has it"
-            problems.append(f"{signal} is {', '.join(odd)}, in the training cells {told}")
-        elif about:
-            files[signal] = [*zip(prefixes, about, strict=True)]
-    if not files and not problems:
-        problems.append("has no file of any signal; leave the cell out")
-    refuse(prefix, problems)
+    files = _fitting(prefix, raws, scales, genome)
     total = genome.total(bin_bp)
     missing = np.zeros(len(scales.signals), np.int64)
     with new_matrix(Path(f"{prefix}.npy"), np.float16, (total, len(scales.signals))) as out:
@@ -190,6 +175,32 @@ def write_cell(
     with atomic(f"{prefix}.json") as tmp:
         tmp.write_text(json.dumps(about, indent=1) + "\n")
     return about
+
+
+def _fitting(
+    prefix: str | Path,
+    raws: Mapping[str, Sequence[str | Path]],
+    scales: Scales,
+    genome: Genome,
+) -> dict[str, list[tuple[str | Path, dict]]]:
+    """Prefix and JSON of each replicate by signal; refuses what does not fit the training cells."""
+    files, problems = {}, []
+    for signal, prefixes in raws.items():
+        if signal not in scales.signals:
+            problems.append(f"signal {signal!r} is none of {', '.join(scales.signals)}")
+            continue
+        about = [read_about(f"{p}.json", genome) for p in prefixes]
+        kind = scales.kinds[scales.signals.index(signal)]
+        odd = sorted({a["kind"] for a in about} - {kind})
+        if odd:
+            told = kind or "none, no training cell has it"
+            problems.append(f"{signal} is {', '.join(odd)}, in the training cells {told}")
+        elif about:
+            files[signal] = [*zip(prefixes, about, strict=True)]
+    if not files and not problems:
+        problems.append("has no file of any signal; leave the cell out")
+    refuse(prefix, problems)
+    return files
 
 
 def _opened(pairs, scales: Scales, signal: str, total: int) -> list[tuple[np.ndarray, float]]:

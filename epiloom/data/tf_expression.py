@@ -233,6 +233,44 @@ class Reference:
         return found
 
 
+def write_vectors(
+    path: str | Path, cells: Sequence[str], vectors: np.ndarray, reference: Reference
+) -> None:
+    """Vectors of some cells, float32 [cells, factors], and what they were laid on, as npz."""
+    with atomic(path) as tmp, open(tmp, "wb") as file:
+        np.savez(
+            file,
+            cells=np.array(cells, dtype=str),
+            factors=np.array(reference.factors, dtype=str),
+            vectors=np.asarray(vectors, np.float32),
+            sha256=reference.checksum,
+        )
+
+
+def read_vectors(path: str | Path, reference: Reference) -> tuple[list[str], np.ndarray]:
+    """Cells and their vectors, float32 [cells, factors].
+
+    Raises:
+        InputError: missing, damaged, or laid on another reference.
+    """
+    again = "delete it and make it again"
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            cells, vectors = file["cells"].tolist(), file["vectors"]
+            same = str(file["sha256"]) == reference.checksum
+    except FileNotFoundError:
+        raise InputError(path, "there is no such file; make the vectors first") from None
+    except (OSError, ValueError, KeyError, EOFError) as err:
+        raise InputError(path, f"is damaged ({err}); {again}") from err
+    if not same:
+        raise InputError(
+            path, f"was made with another reference (factors, their order, or cells); {again}"
+        )
+    if vectors.shape != (len(cells), len(reference.factors)) or not np.isfinite(vectors).all():
+        raise InputError(path, f"holds {vectors.shape} for {len(cells)} cells; {again}")
+    return cells, vectors
+
+
 def _lowest_ranks(values: np.ndarray) -> np.ndarray:
     """Rank of each value from 0, ties take their lowest; int64 as `values`."""
     return np.searchsorted(np.sort(values), values, side="left")

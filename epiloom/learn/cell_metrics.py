@@ -66,6 +66,16 @@ def leave_one_out(values: np.ndarray) -> np.ndarray:
     return np.divide(total, others, out=np.full(values.shape, np.nan), where=others > 0)
 
 
+def partners_of(groups: Sequence[str]) -> list[int]:
+    """For each cell the place of the next one of another group (of any, if there is no other)."""
+    n, found = len(groups), []
+    for k, group in enumerate(groups):
+        later = [(k + step) % n for step in range(1, n)]
+        others = [place for place in later if groups[place] != group]
+        found.append((others or later or [k])[0])
+    return found
+
+
 class CellMetrics:
     """Sums over the bins of one part (such as cross_cell), to which regions are added.
 

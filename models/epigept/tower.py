@@ -17,7 +17,9 @@ BASES = 4
 def arithmetic(weight: Tensor) -> torch.dtype:
     """The dtype that maps compute in: that of autocast where it is on, else that of the weights."""
     kind = weight.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
+    if kind == "meta" or not torch.is_autocast_enabled(kind):  # sizes alone have no autocast
+        return weight.dtype
+    return torch.get_autocast_dtype(kind)
 
 
 class Tower(nn.Module):

@@ -1,4 +1,4 @@
-"""Splits of cell types: synonyms stay together, the published lists are refused, parts are apart."""
+"""Splits of cell types: synonyms stay together, published lists are refused, parts are apart."""
 
 from __future__ import annotations
 

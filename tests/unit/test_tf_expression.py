@@ -12,11 +12,12 @@ import pytest
 from epiloom.data.expression_tables import (
     cell_expression,
     plain_id,
+    read_aliases,
     read_matrix,
     read_quantification,
     read_symbols,
 )
-from epiloom.data.tf_expression import Reference, factor_rows
+from epiloom.data.tf_expression import Reference, factor_rows, read_vectors, write_vectors
 from epiloom.plan.errors import InputError
 
 RSEM = "gene_id\ttranscript_id(s)\tlength\teffective_length\texpected_count\tTPM\tFPKM\n"
@@ -143,6 +144,21 @@ def test_reference_is_kept_to_the_last_bit_and_damage_is_seen(tmp_path):
         Reference.load(tmp_path / "none.json")
 
 
+def test_vectors_belong_to_their_reference(tmp_path):
+    table, path = made_table(9), tmp_path / "vectors.npz"
+    reference = Reference.fit(table, ["cell 0", "cell 1"])
+    two = ["cell 5", "cell 0"]
+    write_vectors(path, two, reference.vectors(table, two), reference)
+    cells, vectors = read_vectors(path, reference)
+    assert cells == two and vectors.shape == (2, 40)
+    turned = Reference.fit(table.iloc[::-1], ["cell 0", "cell 1"])
+    with pytest.raises(InputError, match="another reference"):
+        read_vectors(path, turned)
+    path.write_bytes(b"x")
+    with pytest.raises(InputError, match="damaged"):
+        read_vectors(path, reference)
+
+
 # ---- tables --------------------------------------------------------------------------------------
 
 
@@ -193,6 +209,10 @@ def test_matrices_of_all_forms_are_read(tmp_path):
     assert read_matrix(path, ["H1"]).to_dict() == {"H1": {"SOX2": 2.0}}
     path.write_text("gene_id\tE000\tE003\nENSG00000000003\t1\t2\t\n")  # as Roadmap writes it
     assert list(read_matrix(path)) == ["E000", "E003"]
+    path.write_text("gene_id\tE000\tE003\t\nENSG00000000003.2\t1\t2\t\n")
+    assert read_matrix(path).loc["ENSG00000000003"].tolist() == [1, 2]
+    path.write_text("symbol\tA\tB\nSOX2\t1\t2\nSPI1\t1\t\n")  # an empty field is no value
+    assert np.isnan(read_matrix(path).loc["SPI1", "B"])
 
 
 def test_faulty_matrices_are_refused(tmp_path):
@@ -208,6 +228,9 @@ def test_faulty_matrices_are_refused(tmp_path):
     path.write_text("gene\tA\tB\nSOX2\t1\n")
     with pytest.raises(InputError, match="3 names, the next 2 fields"):
         read_matrix(path)
+    path.write_text("gene\tA\tB\nSOX2\t1\t2\nSPI1\t1\n")
+    with pytest.raises(InputError, match="line 3: 2 columns instead of 3"):
+        read_matrix(path)
 
 
 def test_factors_are_found_by_symbol_id_and_alias():
@@ -222,6 +245,19 @@ def test_factors_are_found_by_symbol_id_and_alias():
         factor_rows(ids, ["SOX2"])
     with pytest.raises(InputError, match="SOX2 is named twice"):
         factor_rows(named, ["SOX2", "SOX2"])
+
+
+def test_aliases_are_read(tmp_path):
+    path = tmp_path / "a.tsv"
+    path.write_text("symbol\talias\nWHSC1\tNSD2\n")
+    assert read_aliases(path) == {"WHSC1": "NSD2"}
+    path.write_text("symbol\talias\nA\tB\nA\tC\nD\t\n")
+    with pytest.raises(InputError) as err:
+        read_aliases(path)
+    assert len(err.value.problems) == 2
+    path.write_text("symbol\tother\nA\tB\n")
+    with pytest.raises(InputError, match="needs the columns"):
+        read_aliases(path)
 
 
 def test_symbols_come_from_gtf_or_table_and_coding_genes_first(tmp_path):

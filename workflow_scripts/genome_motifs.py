@@ -1,0 +1,30 @@
+"""Best motif scores of every bin of the genome and every transcription factor."""
+
+from epiloom.plan import jobs
+
+
+def main(job: jobs.Job) -> None:
+    from pathlib import Path
+
+    from epiloom.data.genome import Genome
+    from epiloom.data.motif_blocks import write_motif_block
+    from epiloom.data.motif_sets import Rule, read_motif_set
+
+    manifest, params = job.input["manifest"], job.params
+    table = job.input.get("table") or None
+    rule = Rule(**params["rule"])
+    write_motif_block(
+        Path(manifest).parent,
+        Genome.load(manifest),
+        read_motif_set(job.input["motifs"], table, params["tfs"], rule),
+        job.output["scores"],
+        job.output["flags"],
+        job.output["facts"],
+        regions=job.input.get("regions") or None,
+        threads=job.threads,
+        bin_bp=params["bin_bp"],
+    )
+
+
+if __name__ == "__main__":
+    jobs.run(main, globals().get("snakemake"))
