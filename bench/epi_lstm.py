@@ -13,21 +13,18 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-# Read when torch is loaded. On busy cores threads that spin lose 5x and more (docs/benchmarks.md).
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
-from torch.nn import functional as F  # noqa: E402
-
-import models  # noqa: E402
-from bench import Figure, paired  # noqa: E402
-from epiloom.data.genome import Genome  # noqa: E402
-from epiloom.data.store import GenomeStore  # noqa: E402
-from epiloom.data.tiles import write_tiles  # noqa: E402
-from epiloom.learn.frames import FrameExamples, FrameTable  # noqa: E402
-from tests import made_tiles  # noqa: E402
+import models
+from bench import Figure, paired
+from epiloom.data.genome import Genome
+from epiloom.data.store import GenomeStore
+from epiloom.data.tiles import write_tiles
+from epiloom.learn.frames import FrameExamples, FrameTable
+from tests import made_tiles
 
 CHANNELS, LATENT, WIDE, FRAME = 1030, 24, 64, 100
 SEGMENTS = (128, 64)  # the default, and half of it
@@ -45,7 +42,8 @@ Step = Callable[[], object]
 def figures() -> Iterator[Figure | str]:
     """Ours beside a reference or a limit, as the name says; ratio above 1 is better."""
     torch.set_num_threads(THREADS)  # after made_tiles, which sets one
-    yield f"{THREADS} threads, OMP_WAIT_POLICY={os.environ['OMP_WAIT_POLICY']}"
+    policy = os.environ.get("OMP_WAIT_POLICY", "not set")  # on busy cores `passive` is better
+    yield f"{THREADS} threads, OMP_WAIT_POLICY {policy}"
     with tempfile.TemporaryDirectory(prefix="epi_lstm_") as folder:
         files, store = _made(Path(folder))
         examples = FrameTable.read(_settings(), files).examples("train")

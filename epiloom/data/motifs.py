@@ -14,7 +14,7 @@ no int8 product.
 from __future__ import annotations
 
 import functools
-import threading
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -67,7 +67,7 @@ class Scanner:
         self.step = step or step_of(motifs)
         self.exact = not int8_works() or int(motifs.widths.max()) > motifs_int8.WIDEST
         self.error = np.zeros(len(motifs.names))
-        self._reach, self._rooms = int(motifs.widths.max()), threading.local()
+        self._reach, self._free = int(motifs.widths.max()), deque()
         if self.exact:
             return
         halves = [motifs_int8.halves(m) for m in motifs.log_odds]
@@ -114,17 +114,26 @@ class Scanner:
         def fill(cut: tuple[int, int]) -> None:
             first, end = cut
             torch.set_num_threads(1)  # of this thread; chunks are what runs side by side
-            out[first:end] = finish(self._best(bases, first * bin_bp, end - first, bin_bp))
+            try:
+                room = self._free.pop()
+            except IndexError:
+                room = {}
+            best = self._best(bases, first * bin_bp, end - first, bin_bp, room)
+            self._free.append(room)
+            out[first:end] = finish(best)
 
         before = torch.get_num_threads()
         try:
-            with ThreadPoolExecutor(max(1, threads)) as pool:
-                list(pool.map(fill, cuts))
+            if threads > 1:
+                with ThreadPoolExecutor(threads) as pool:
+                    list(pool.map(fill, cuts))
+            else:
+                list(map(fill, cuts))
         finally:
             torch.set_num_threads(before)
         return out
 
-    def _best(self, bases: np.ndarray, start: int, bins: int, bin_bp: int) -> np.ndarray:
+    def _best(self, bases, start: int, bins: int, bin_bp: int, room: dict) -> np.ndarray:
         """Best sum of each motif over the sites of a bin, int32 [M, bins]; see `_finish`."""
         before = self._reach // 2 + 1
         margin = self._reach + before + motifs_int8.LINE
@@ -133,7 +142,7 @@ class Scanner:
         found = np.empty((len(self.motifs.names), bins), np.int32)
         for group in self._groups:
             at, size = before + group.low, group.columns(bins * bin_bp)
-            a, b, both = self._room(group, size)
+            a, b, both = self._room(group, size, room)
             motifs_int8.features(numbers, at, both, group)
             plus, first, second = group.plus, *both
             if other:
@@ -148,20 +157,20 @@ class Scanner:
                 found[group.rows[low:high]] = best.numpy()
         return found
 
-    def _room(self, group: motifs_int8.Group, size: int) -> tuple:
-        """Two int32 [n, size] and int8 [2, depth, size], kept by thread and reused.
+    def _room(self, group: motifs_int8.Group, size: int, room: dict) -> tuple:
+        """Two int32 [n, size] and int8 [2, depth, size] of a room that is used again and again.
 
         Fresh memory would cost more than the products.
         """
-        kept = self._rooms.__dict__.setdefault(size, {})
-        if not kept:
-            rows = max(len(g.rows) for g in self._groups)
-            kept["sums"] = torch.empty((2, rows * size), dtype=torch.int32)
-        if group.depth not in kept:
-            kept[group.depth] = np.zeros((2, group.depth, size), np.int8)
+        rows = max(len(g.rows) for g in self._groups)
+        if room.get("rows * size", 0) < rows * size:
+            room["rows * size"] = rows * size
+            room["sums"] = torch.empty((2, rows * size), dtype=torch.int32)
+        if (group.depth, size) not in room:
+            room[group.depth, size] = np.zeros((2, group.depth, size), np.int8)
         n = len(group.rows)
-        a, b = (half[: n * size].view(n, size) for half in kept["sums"])
-        return a, b, kept[group.depth]
+        a, b = (half[: n * size].view(n, size) for half in room["sums"])
+        return a, b, room[group.depth, size]
 
     def _finish(self, best: np.ndarray) -> np.ndarray:
         """Scores of TFs, float32 [bins, K], of sums of motifs [M, bins]."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-ROWS = 128  # motifs of one product, about
+ROWS = 160  # motifs of one product, about: sums of CHUNK windows then stay in the shared cache
 WIDEST = 37  # positions; sums of 2 x 127 x 3 x 19 = 14,478 stay above NONE
 LINE = 64  # products are made for a multiple of so many windows
 NONE = -15_000  # a lower sum tells a window with an N, whose sum has 2 x 127 x 127 taken off

@@ -127,8 +127,9 @@ def _problems(c: Config) -> Iterator[str]:
             yield f"{key} {getattr(c, key)} is not in [0, 1)"
     if not c.motif_step > 0:
         yield f"motif_step {c.motif_step} is not above 0"
-    if c.contact_weight < 0 or c.contact_diagonal < 0:
-        yield f"contact_weight {c.contact_weight} or contact_diagonal {c.contact_diagonal} is below 0"
+    for key in ("contact_weight", "contact_diagonal"):
+        if getattr(c, key) < 0:
+            yield f"{key} {getattr(c, key)} is below 0"
     if not c.channels or not len(c.channels) == len(c.kernels) == len(c.pools):
         yield (
             f"channels {list(c.channels)}, kernels {list(c.kernels)} and pools {list(c.pools)} are "

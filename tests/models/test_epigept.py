@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -82,6 +83,7 @@ def test_the_tower_runs_once_for_all_cells_of_a_region():
 
 @pytest.mark.parametrize("average", [False, True])
 def test_receptive_field_of_a_token_is_402_bases(monkeypatch, average):
+    torch.manual_seed(0)
     net = SPEC.build({**TINY, "seq_bp": 12_800, "channels": [4] * 5, "kernels": [3, 5, 5, 3, 3],
                       "pools": [4, 4, 2, 2, 2]})  # fmt: skip
     x = torch.rand(1, 4, 12_800, requires_grad=True)
@@ -153,7 +155,8 @@ def test_permuting_the_tfs_permutes_the_features_and_nothing_else():
     assert torch.equal(turned, features[..., order])
     x = net.combine(net.tower(batch["bases"]), features)
     y = net.combine(net.tower(batch["bases"]), turned)
-    assert torch.equal(y[..., :16], x[..., :16]) and torch.equal(y[..., 16:29], x[..., 16:29][..., order])
+    assert torch.equal(y[..., :16], x[..., :16])
+    assert torch.equal(y[..., 16:29], x[..., 16:29][..., order])
     assert x.shape[-1] == 32 and not x[..., 29:].any()  # zeros until the heads divide
 
 
@@ -287,14 +290,10 @@ def test_golden_files_of_other_forms_and_sizes_are_compared(tmp_path, form):
     golden["state_dict"] = [[k, list(v)] for k, v in full.shapes(sizes, encoder).items()]
     golden["output_shape"] = [1, 6, sizes["outputs"]]
     weights = {k: torch.from_numpy(v) for k, v in original_weights(golden).items()}
-    rng = torch.from_numpy  # the rule's draws, written out once more
-    import numpy as np
-
-    drawn = np.random.RandomState(4 + 77)
-    length = 6 * (200 if form == "dnase" else 128)
-    codes = rng(drawn.randint(0, 5, size=(1, length)))
-    features = rng(np.round(drawn.uniform(0, 3, size=(1, 6, 14)), 3).astype(np.float32))
-    made, _ = full.signals(weights, codes[0], features[0], pools)
+    rng = np.random.RandomState(4 + 77)
+    codes = rng.randint(0, 5, size=(1, 6 * (200 if form == "dnase" else 128)))
+    features = np.round(rng.uniform(0, 3, size=(1, 6, 14)), 3).astype(np.float32)
+    made, _ = full.signals(weights, *(torch.from_numpy(x)[0] for x in (codes, features)), pools)
     golden["output"] = made[golden["bins"]].tolist()
     (tmp_path / "other.json").write_text(json.dumps(golden))
     assert compare(tmp_path / "other.json")[:2] == ("epigept", "ok")

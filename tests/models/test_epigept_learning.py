@@ -41,7 +41,9 @@ SMALL = {
 def read_motifs() -> dict[str, np.ndarray]:
     """Every TF's first model of 8 to 16 positions, probabilities (positions, 4)."""
     found: dict[str, np.ndarray] = {}
-    for block in gzip.open(MOTIFS, "rt").read().split("MOTIF ")[1:]:
+    with gzip.open(MOTIFS, "rt") as file:
+        blocks = file.read().split("MOTIF ")[1:]
+    for block in blocks:
         head, _, *rows = block.strip().splitlines()
         matrix = np.array([row.split() for row in rows if row.strip()], dtype=float)
         if 8 <= len(matrix) <= 16:
@@ -222,12 +224,15 @@ def test_without_tfs_nothing_is_gained_over_the_mean(world, learned):
 
 
 def planted_contacts(world: World) -> tuple[torch.Tensor, torch.Tensor]:
-    """Bins with the one common motif touch bins with the other, at least three bins away.
+    """Bins with one motif touch bins with another, at least three bins away, in every cell.
+
+    The two are those whose TFs the fewest cells lack: without expression a site leaves no feature.
 
     Returns rows of contacts (regions, bins, bins), and which pairs they are of.
     """
     has = world.motifs > 0
-    one, other = has.float().mean((0, 1)).argsort(descending=True)[:2].tolist()
+    lowest_K = world.expression.quantile(0.1, dim=0)
+    one, other = lowest_K.argsort(descending=True)[:2].tolist()
     pairs = has[:, :, None, one] & has[:, None, :, other]
     pairs = pairs | pairs.transpose(1, 2)
     place = torch.arange(BINS)
