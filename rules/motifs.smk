@@ -28,7 +28,7 @@ rule genome_motifs:
         mem_mb=lambda wc, attempt: 6000 * attempt,
         runtime=240,
     params:
-        rule={"threshold": "p", "value": 0.001, "pseudocount": 0.0, "gc": 0.5},
+        scoring={"threshold": "p", "value": 0.001, "pseudocount": 0.0, "gc": 0.5},
         tfs=None,
         bin_bp=MOTIF_BP,
         data_version=plan_runs.DATA_VERSION,

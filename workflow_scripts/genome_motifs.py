@@ -6,17 +6,16 @@ from epiloom.plan import jobs
 def main(job: jobs.Job) -> None:
     from pathlib import Path
 
-    from epiloom.data.genome import Genome
     from epiloom.data.motif_blocks import write_motif_block
     from epiloom.data.motif_sets import Rule, read_motif_set
+    from epiloom.data.store import GenomeStore
 
-    manifest, params = job.input["manifest"], job.params
+    store, params = GenomeStore(Path(job.input["manifest"]).parent), job.params
     table = job.input.get("table") or None
-    rule = Rule(**params["rule"])
     write_motif_block(
-        Path(manifest).parent,
-        Genome.load(manifest),
-        read_motif_set(job.input["motifs"], table, params["tfs"], rule),
+        store.folder,
+        store.genome,
+        read_motif_set(job.input["motifs"], table, params["tfs"], Rule(**params["scoring"])),
         job.output["scores"],
         job.output["flags"],
         job.output["facts"],

@@ -163,14 +163,16 @@ class Scanner:
         Fresh memory would cost more than the products.
         """
         rows = max(len(g.rows) for g in self._groups)
-        if room.get("rows * size", 0) < rows * size:
-            room["rows * size"] = rows * size
+        depth = max(g.depth for g in self._groups)
+        if room.get("size", 0) < size:
+            room["size"] = size
             room["sums"] = torch.empty((2, rows * size), dtype=torch.int32)
-        if (group.depth, size) not in room:
-            room[group.depth, size] = np.zeros((2, group.depth, size), np.int8)
+            room["features"] = np.empty(2 * depth * size, np.int8)
         n = len(group.rows)
         a, b = (half[: n * size].view(n, size) for half in room["sums"])
-        return a, b, room[group.depth, size]
+        both = room["features"][: 2 * group.depth * size].reshape(2, group.depth, size)
+        both[:, 3 * group.pairs :] = 0
+        return a, b, both
 
     def _finish(self, best: np.ndarray) -> np.ndarray:
         """Scores of TFs, float32 [bins, K], of sums of motifs [M, bins]."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from epiloom.plan.config import hint
 from epiloom.plan.tracks import SOURCE_OF
 
 MARK_SETS = ("each", "pairs", "active_pairs", "all")
+OF_GENES = ("promoter_bins", "promoter_and_partners")  # kinds of examples, one per gene
 MAIN_CHROMOSOMES = [f"chr{c}" for c in [*range(1, 23), "X", "Y"]]
 
 
@@ -137,3 +138,14 @@ def simulation(config: dict) -> Iterator[str]:
             if name not in made:
                 where = "cells" if key == "cells" else "assays"
                 yield f"{key}: '{name}' is not simulated; add it to simulate.{where}"
+
+
+def datasets(config: dict, cards: dict[str, dict], others: Sequence[str]) -> Iterator[str]:
+    """Models whose examples no rule makes yet."""
+    for model in config["models"]:
+        kind = cards[model]["dataset"]
+        if kind not in (*OF_GENES, *others):
+            yield (
+                f"models.{model}: no rule makes its examples ({kind}) yet; leave it out, or use the "
+                f"network from Python with models.load('{model}')"
+            )

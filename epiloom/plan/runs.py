@@ -65,8 +65,7 @@ class Plan:
     @property
     def gene_models(self) -> list[str]:
         """Models of the configuration that predict one number per gene."""
-        others = (sequence.DATASET, channels.DATASET)
-        return [m for m in self.config["models"] if self.cards[m]["dataset"] not in others]
+        return [m for m in self.config["models"] if self.cards[m]["dataset"] in checks.OF_GENES]
 
     @property
     def about_genes(self) -> bool:
@@ -127,6 +126,7 @@ def build(config: dict, root: str | Path, where: str = "config/config.yaml") -> 
         *(checks.pairs(config, plan.cells, known_marks, own) if plan.about_genes else ()),
         *checks.simulation(config),
         *channels.check(plan, known_marks, own),
+        *checks.datasets(config, plan.cards, (sequence.DATASET, channels.DATASET)),
     ]
     if not problems:
         studies.narrow(config)

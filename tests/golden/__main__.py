@@ -97,13 +97,14 @@ def epiformer(golden: dict, path: Path | None = None) -> np.ndarray:
 def epigept(golden: dict, path: Path | None = None) -> np.ndarray:
     """Our signals for authors' weights of any form and size, on random bases and TF features.
 
-    A form of bins of 200 bp (DNase) is told by its single output, or by `variant`.
+    The form with bins of 200 bp (DNase) is told by `variant` or, without it, by its single output.
     """
     spec = models.load("epigept")
     regions, bins = golden["output_shape"][:2]
     param = {key: golden[key] for key in ("heads", "pools") if key in golden}
-    if "dnase" in str(golden.get("variant", "")).lower():
-        param.setdefault("pools", [5, 5, 2, 2, 2])
+    if "variant" in golden:
+        first = 5 if "dnase" in golden["variant"].lower() else 4
+        param.setdefault("pools", [first, first, 2, 2, 2])
     net_of = {"state_dict": original_weights(golden), "param": param}
     settings, state = spec.import_published(net_of)
     # the random features fill the column that is zero in the authors' data, too

@@ -15,7 +15,10 @@ import models
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = models.names()
 # The paper's size is what {} stands for; where a CPU cannot train it, smaller settings.
-SETTINGS = {"epiformer": {"preset": "tiny", "tracks": ["a", "b"], "dropout": 0.0}}
+SETTINGS = {
+    "epiformer": {"preset": "tiny", "tracks": ["a", "b"], "dropout": 0.0},
+    "epigept": {"preset": "tiny"},
+}
 torch.set_num_threads(1)
 
 

@@ -201,7 +201,6 @@ def learned(world):
 def test_cells_never_seen_are_told_apart(world, learned, regions):
     made = predict(learned, world, regions, HELD_CELLS)
     found = figures(world, made, regions, HELD_CELLS)
-    print(found)
     assert found["skill"] > 0.10 and found["delta"] > 0.40 and found["across"] > 0.50, found
 
 
@@ -209,7 +208,6 @@ def test_another_cells_tfs_are_worse_than_the_mean(world, learned):
     other = HELD_CELLS.roll(7)
     made = predict(learned, world, SEEN, other)
     found = figures(world, made, SEEN, HELD_CELLS)
-    print(found)
     assert found["skill"] < 0 and found["across"] < 0.3, found
 
 
@@ -268,6 +266,5 @@ def test_planted_loops_are_found_with_the_attention_term_at_little_cost(world, l
     with_term = train(world, {**SMALL, "contact_weight": 1.0}, seed=0, contacts=rows)
     found, prevalence, error = judge(with_term, world, pairs)
     without, _, plain = judge(learned, world, pairs)
-    print({"with": found, "without": without, "prevalence": prevalence, "mse": (error, plain)})
-    assert prevalence < 0.6 and found > 0.90 > without, (found, without, prevalence)
+    assert prevalence < 0.6 and found > 0.90 > without, (found, without)
     assert error < 1.15 * plain, (error, plain)
