@@ -146,6 +146,6 @@ def datasets(config: dict, cards: dict[str, dict], others: Sequence[str]) -> Ite
         kind = cards[model]["dataset"]
         if kind not in (*OF_GENES, *others):
             yield (
-                f"models.{model}: no rule makes its examples ({kind}) yet; leave it out, or use the "
-                f"network from Python with models.load('{model}')"
+                f"models.{model}: no rule makes its examples ({kind}) yet; leave it out, or use "
+                f"the network from Python with models.load('{model}')"
             )
