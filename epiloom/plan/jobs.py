@@ -100,6 +100,9 @@ def run(main: Callable[[Job], None], snakemake: Any = None) -> None:
     else:
         sys.exit(f"usage: python -m workflow_scripts.{Path(sys.argv[0]).stem} LOG.job.json")
     _start_log(job)
+    # Read when torch is loaded. Threads that wait for each other in a busy loop lose their cores
+    # where other programs run: 18 times the time was seen (docs/benchmarks.md).
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     began = time.time()
     try:
         main(job)
