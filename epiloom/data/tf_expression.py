@@ -3,6 +3,9 @@
 r_k is the mean over the training cells of their k-th smallest value, k = 0..K-1; a value of a cell
 with rank k among its K factors (ties take their lowest rank) becomes log(1 + r_k), natural.
 
+With a table of genes, ranks and r are those among all of them: among a few factors alone, most of
+which are silent in most cells, a rank says how many others are on rather than how much this one is.
+
 Only ranks within a cell count, so TPM, RPKM and any scale factor give the same vector. The
 reference is of training cells alone: a new cell is laid on it and changes nothing.
 
@@ -15,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +26,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from epiloom.data.annotation import read_text
+from epiloom.data.expression_tables import plain_id
 from epiloom.data.files import atomic
 from epiloom.data.labels import refuse
 from epiloom.plan.errors import InputError
@@ -30,6 +36,7 @@ log = logging.getLogger("epiloom")
 
 SCHEMA = 1
 MISSING = ("refuse", "usual")
+_TOLD = re.compile(r'(gene_id|gene_name|gene_type|gene_biotype) "([^"]*)"')
 
 
 @dataclass(frozen=True)
@@ -108,6 +115,36 @@ def _ids(name: str, symbols: Mapping[str, Sequence[str]] | None, there: set[str]
     return [gene for gene in (symbols or {}).get(name, ()) if gene in there]
 
 
+def coding_rows(
+    table: pd.DataFrame, annotation: str | Path | None = None, where: object = "expression"
+) -> pd.DataFrame:
+    """The rows of protein-coding genes; all, if the annotation does not tell which they are.
+
+    Args:
+        table: genes x cells, as `read_matrix` gives it, by id or symbol; equal names are added up.
+        annotation: GENCODE GTF.
+    """
+    whole = table.groupby(level=0, sort=True).sum(min_count=1)
+    known = _coding_names(annotation) if annotation else set()
+    kept = whole[whole.index.isin(known)] if known else whole
+    log.info("%s: %d of %d genes are the ground of the ranks", where, len(kept), len(whole))
+    if kept.empty:
+        raise InputError(where, f"has no protein-coding gene of {annotation}; give that of its ids")
+    return kept
+
+
+def _coding_names(annotation: str | Path) -> set[str]:
+    """Ids and symbols of protein-coding genes."""
+    found: set[str] = set()
+    for line in read_text(annotation).split("\n"):
+        fields = line.split("\t")
+        if len(fields) > 8 and fields[2] == "gene":
+            told = dict(_TOLD.findall(fields[8]))
+            if told.get("gene_type", told.get("gene_biotype")) == "protein_coding":
+                found |= {plain_id(told.get("gene_id", "")), told.get("gene_name", "")}
+    return found - {""}
+
+
 # --- the common scale -----------------------------------------------------------------------------
 
 
@@ -118,9 +155,11 @@ class Reference:
     Attributes:
         factors: in the order of every vector.
         cells: training cells it was made from.
-        values: float64 [factors], ascending: mean over the cells of the k-th smallest value.
+        values: float64 [genes, or factors if there are none], ascending: mean over the cells of the
+            k-th smallest value.
         usual: float64 [factors], mean over the cells of each factor's normalised value.
         left_out: factors that some training cell lacks.
+        genes: among which factors are ranked; none: among the factors.
     """
 
     factors: tuple[str, ...]
@@ -128,16 +167,22 @@ class Reference:
     values: np.ndarray
     usual: np.ndarray
     left_out: tuple[str, ...] = ()
+    genes: tuple[str, ...] = ()
 
     @classmethod
     def fit(
-        cls, table: pd.DataFrame, train: Sequence[str], held_out: Sequence[str] = ()
+        cls,
+        table: pd.DataFrame,
+        train: Sequence[str],
+        held_out: Sequence[str] = (),
+        genes: pd.DataFrame | None = None,
     ) -> Reference:
         """The reference of the training cells.
 
         Args:
             table: float64 [factors x cells], as `factor_rows` gives it; other columns are not read.
             train: cells. held_out: cells that must not take part.
+            genes: float64 [genes x cells], as `coding_rows` gives it: rank among these.
 
         Raises:
             InputError: a held-out cell among the training cells, cells without a column, no factor
@@ -158,13 +203,26 @@ class Reference:
             raise InputError("reference of the factors' expression", "no factor is in all cells")
         if left_out:
             log.warning("%d factors left out, missing in a training cell", len(left_out))
-        values = np.sort(own[known], axis=0).mean(axis=1)
+        ground, among = own[known], ()
+        if genes is not None:
+            ground = genes[list(train)].to_numpy(np.float64)
+            everywhere = ~np.isnan(ground).any(axis=1)
+            ground, among = ground[everywhere], tuple(map(str, genes.index[everywhere]))
+            if not among:
+                raise InputError("reference of the factors' expression", "no gene is in all cells")
+        values = np.sort(ground, axis=0).mean(axis=1)
         kept = tuple(name for name, there in zip(names, known, strict=True) if there)
-        normal = np.stack([values[_lowest_ranks(column)] for column in own[known].T])
-        return cls(kept, tuple(train), values, np.log1p(normal).mean(axis=0), left_out)
+        ranks = [_lowest_ranks(*pair) for pair in zip(own[known].T, ground.T, strict=True)]
+        normal = values[np.minimum(ranks, len(values) - 1)]
+        usual = np.log1p(normal).mean(axis=0)
+        return cls(kept, tuple(train), values, usual, left_out, among)
 
     def vectors(
-        self, table: pd.DataFrame, cells: Sequence[str], missing: str = "refuse"
+        self,
+        table: pd.DataFrame,
+        cells: Sequence[str],
+        missing: str = "refuse",
+        genes: pd.DataFrame | None = None,
     ) -> np.ndarray:
         """Normalised expression of some cells, float32 [cells, factors], log(1 + value).
 
@@ -172,9 +230,11 @@ class Reference:
             table: [factors x cells]; its rows may be more and in another order.
             missing: a factor that a cell lacks - "refuse", or "usual": the mean of the training
                 cells. The ranks of the others are then spread over the reference.
+            genes: [genes x cells], needed if the reference has genes; a cell may lack up to half of
+                them (other annotations do), ranks are then spread.
 
         Raises:
-            InputError: absent cells or factors.
+            InputError: absent cells, factors or genes.
         """
         if missing not in MISSING:
             raise InputError("missing", f"{missing!r}; choose one of {', '.join(MISSING)}")
@@ -188,15 +248,28 @@ class Reference:
                     f"({', '.join(lacking[:5])}); complete its table, give aliases, or set the "
                     "policy for missing factors to usual"
                 )
+        ground = rows
+        if self.genes and genes is None:
+            problems.append("the reference ranks among genes; give the table of all genes too")
+        elif self.genes:
+            ground = genes.reindex(self.genes)
+            for cell in [c for c in cells if c in genes.columns]:
+                lack = int(ground[cell].isna().sum())
+                if 2 * lack > len(self.genes):
+                    problems.append(
+                        f"cell {cell} lacks {lack} of {len(self.genes)} genes; give a table of all "
+                        "genes, with the same kind of names"
+                    )
         refuse("factors' expression", problems)
-        return np.stack([self._vector(rows[c].to_numpy(np.float64)) for c in cells])
+        pairs = [(rows[c].to_numpy(np.float64), ground[c].to_numpy(np.float64)) for c in cells]
+        return np.stack([self._vector(*pair) for pair in pairs])
 
-    def _vector(self, column: np.ndarray) -> np.ndarray:
-        there = ~np.isnan(column)
-        out, last = self.usual.copy(), len(column) - 1
-        rank = _lowest_ranks(column[there])
-        if not there.all():
-            rank = np.rint(rank * last / max(1, int(there.sum()) - 1)).astype(np.int64)
+    def _vector(self, column: np.ndarray, ground: np.ndarray) -> np.ndarray:
+        there, known = ~np.isnan(column), ground[~np.isnan(ground)]
+        out, last = self.usual.copy(), len(ground) - 1
+        rank = _lowest_ranks(column[there], known)
+        if len(known) < len(ground):
+            rank = np.rint(rank * last / max(1, len(known) - 1)).astype(np.int64)
         out[there] = np.log1p(self.values[np.minimum(rank, last)])
         return out.astype(np.float32)
 
@@ -204,13 +277,14 @@ class Reference:
     def checksum(self) -> str:
         """Fingerprint of factors, their order, cells and values."""
         told = [list(self.factors), list(self.cells), self.values.tolist(), self.usual.tolist()]
+        told += [list(self.genes)] if self.genes else []
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
     def save(self, path: str | Path) -> None:
         """Write it as JSON; numbers are kept to the last bit."""
         about = {"schema": SCHEMA, "factors": self.factors, "cells": self.cells}
         about |= {"values": self.values.tolist(), "usual": self.usual.tolist()}
-        about |= {"left_out": self.left_out, "sha256": self.checksum}
+        about |= {"left_out": self.left_out, "genes": self.genes, "sha256": self.checksum}
         with atomic(path) as tmp:
             tmp.write_text(json.dumps(about) + "\n")
 
@@ -222,13 +296,14 @@ class Reference:
             told = json.loads(Path(path).read_text())
             names = (tuple(told[key]) for key in ("factors", "cells"))
             numbers = (np.array(told[key], np.float64) for key in ("values", "usual"))
-            found = cls(*names, *numbers, tuple(told["left_out"]))
+            rest = (tuple(told.get(key, ())) for key in ("left_out", "genes"))
+            found = cls(*names, *numbers, *rest)
             same = told["schema"] == SCHEMA and told["sha256"] == found.checksum
         except FileNotFoundError:
             raise InputError(path, f"there is no such file; {remedy}") from None
         except (KeyError, TypeError, ValueError) as err:
             raise InputError(path, f"is damaged ({err!r}); {remedy}") from err
-        if not same or len(found.values) != len(found.factors):
+        if not same or len(found.values) != len(found.genes or found.factors):
             raise InputError(path, f"is not as it was written; {remedy}")
         return found
 
@@ -271,6 +346,6 @@ def read_vectors(path: str | Path, reference: Reference) -> tuple[list[str], np.
     return cells, vectors
 
 
-def _lowest_ranks(values: np.ndarray) -> np.ndarray:
-    """Rank of each value from 0, ties take their lowest; int64 as `values`."""
-    return np.searchsorted(np.sort(values), values, side="left")
+def _lowest_ranks(values: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """Rank of each value among others from 0, ties take their lowest; int64 as `values`."""
+    return np.searchsorted(np.sort(among), values, side="left")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from epiloom.learn import cell_settings
+from epiloom.learn.cell_regions import RegionTable
 from epiloom.learn.distal import PartnerTable
 from epiloom.learn.examples import Examples, PromoterTable
 from epiloom.learn.frames import FrameTable
@@ -25,7 +27,10 @@ KINDS = {
     "promoter_and_partners": PartnerTable.read,
     "windows": WindowTable.read,
     "frames": FrameTable.read,
+    "regions": RegionTable.read,
 }
+# Kinds whose data tell what the settings cannot, such as a list of factors: see `completed`.
+COMPLETED = {"regions": cell_settings.settings_from}
 
 
 def open_table(kind: str, settings: Mapping[str, Any], files: Mapping[str, Any]) -> Table:
@@ -41,3 +46,13 @@ def open_table(kind: str, settings: Mapping[str, Any], files: Mapping[str, Any])
     if kind not in KINDS:
         raise InputError("dataset", f"{kind!r} is no kind of examples; use {', '.join(KINDS)}")
     return KINDS[kind](settings, files)
+
+
+def completed(settings: Mapping[str, Any], files: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings with what only the run's files tell; those of most kinds are complete.
+
+    Raises:
+        InputError: files that contradict the settings.
+    """
+    complete = COMPLETED.get(settings["examples"])
+    return complete(settings, files) if complete else settings

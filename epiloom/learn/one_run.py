@@ -12,7 +12,7 @@ from epiloom.data.files import atomic
 from epiloom.learn import starting, training
 from epiloom.learn.evaluation import predictions
 from epiloom.learn.history import write_history
-from epiloom.learn.kinds import open_table
+from epiloom.learn.kinds import completed, open_table
 
 
 def one_place(files: str | Sequence[str] | None) -> str | Path | None:
@@ -39,6 +39,7 @@ def train(
         weights, history: files to write.
         start: weights to begin with; with `epochs: 0` they are the result.
     """
+    settings = completed(settings, files)
     if not settings["epochs"]:
 
         def examples():

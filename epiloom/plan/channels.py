@@ -140,7 +140,7 @@ def add(
         found = []
         for cell in asked_cells(plan, model, own):
             for mark in asked_marks(plan, model):
-                track = _track(plan, root, add_file, own.get((cell, mark)), cell, mark, signal)
+                track = track_of(plan, root, add_file, own.get((cell, mark)), cell, mark, signal)
                 if track:
                     plan.channel_tracks[track.name] = track
                     found.append(track.name)
@@ -159,7 +159,7 @@ def add(
     return problems
 
 
-def _track(
+def track_of(
     plan: Plan,
     root: Path,
     add_file: Callable[..., str],
@@ -173,12 +173,13 @@ def _track(
         key = {"bam": "own_bam", "depth": "own_depth"}.get(row.kind, SOURCE_OF[signal])
         named = f"{plan.config['tracks']} line {row.line}"
         return Track(cell, mark, row.kind, add_file(key, named, row.file, cell=cell, mark=mark))
-    if not _exists(plan, root, cell, mark, signal):
+    if not exists(plan, root, cell, mark, signal):
         return None
     return Track(cell, mark, signal, add_file(SOURCE_OF[signal], cell=cell, mark=mark))
 
 
-def _exists(plan: Plan, root: Path, cell: str, mark: str, signal: str) -> bool:
+def exists(plan: Plan, root: Path, cell: str, mark: str, signal: str) -> bool:
+    """Whether there is a public (or simulated, or replaced) track of this kind of signal."""
     from epiloom.plan.runs import locate
 
     sim = plan.config["simulate"]
