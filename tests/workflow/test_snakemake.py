@@ -64,7 +64,7 @@ def test_the_paper_grid_is_planned_without_torch(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "runs", "tracks"), [("demo", 48, 6), ("one_cell", 4, 1), ("real", 72, 15)]
+    ("name", "runs", "tracks"), [("demo", 48, 14), ("one_cell", 4, 1), ("real", 72, 15)]
 )
 def test_every_example_is_planned(tmp_path, name, runs, tracks):
     if name == "real" and not SHARED.exists():
@@ -73,6 +73,14 @@ def test_every_example_is_planned(tmp_path, name, runs, tracks):
     assert done.returncode == 0, done.stderr
     counts = job_counts(done.stdout)
     assert counts["evaluate_run"] == runs and counts["bin_track"] == tracks
+
+
+def test_all_of_roadmap_is_planned_for_its_annotation(tmp_path):
+    done = snakemake(tmp_path, "-n", "--configfile", "config/examples/paper_epi_lstm.yaml")
+    assert done.returncode == 0, done.stderr
+    counts = job_counts(done.stdout)
+    assert counts["bin_track"] == 1014 and counts["tile_tracks"] == counts["train_model"] == 1
+    assert counts["downstream_task"] == counts["task_labels"] == 3
 
 
 def test_a_bad_configuration_ends_with_its_problems_and_no_traceback(tmp_path):
