@@ -54,5 +54,5 @@ def completed(settings: Mapping[str, Any], files: Mapping[str, Any]) -> Mapping[
     Raises:
         InputError: files that contradict the settings.
     """
-    complete = COMPLETED.get(settings["examples"])
+    complete = COMPLETED.get(settings.get("examples"))
     return complete(settings, files) if complete else settings
