@@ -28,7 +28,7 @@ from epiloom.data.labels import refuse
 from epiloom.data.motif_sets import MotifSet
 from epiloom.data.motifs import Scanner
 from epiloom.data.sequence import stored_bases
-from epiloom.data.tf_expression import Reference, factor_rows, read_vectors
+from epiloom.data.tf_expression import Reference, coding_rows, factor_rows, read_vectors
 from epiloom.learn import devices
 from epiloom.learn.cell_evaluation import predict_cells
 from epiloom.learn.cell_settings import BELONGS, agreed, columns_of, open_block
@@ -136,7 +136,8 @@ class Asked:
         if isinstance(table, str | Path):
             table = read_matrix(table, names)
         own = factor_rows(table, self.reference.factors, symbols, aliases, where)
-        return self.reference.vectors(own.values, names, missing)
+        genes = coding_rows(table, where=where) if self.reference.genes else None
+        return self.reference.vectors(own.values, names, missing, genes)
 
     # --- one window -------------------------------------------------------------------------------
 
