@@ -231,3 +231,28 @@ rule cell_loops:
         data_version=plan_runs.DATA_VERSION,
     script:
         "../workflow_scripts/cell_loops.py"
+
+
+rule evaluate_cells:
+    input:
+        unpack(example_files),
+        weights="results/{model}/{run}/weights.pt",
+    output:
+        metrics="results/{model}/{run}/metrics.tsv",
+    log:
+        "logs/{model}/{run}/evaluate_cells.log",
+    benchmark:
+        "benchmarks/{model}/{run}/evaluate_cells.tsv"
+    wildcard_constraints:
+        model=CELL_MODELS,
+    conda:
+        "../envs/torch.yaml"
+    threads: card_threads
+    resources:
+        mem_mb=card_resource("mem_mb"),
+        runtime=card_resource("runtime"),
+        gpu=gpus,
+    params:
+        version=card_version,
+    script:
+        "../workflow_scripts/evaluate_cells.py"
