@@ -27,7 +27,7 @@ from epiloom.data.files import atomic
 from epiloom.data.genome import Genome
 from epiloom.data.motif_sets import MotifSet
 from epiloom.data.sequence import stored_bases
-from epiloom.data.vectors import new_matrix
+from epiloom.data.vectors import new_matrix, open_matrix
 from epiloom.plan.errors import InputError
 from epiloom.plan.runs import DATA_VERSION
 
@@ -281,8 +281,16 @@ class MotifBlock:
         if problems:
             raise InputError(about, problems)
         total = genome.total(bin_bp)
-        block = _open(codes, (total, len(tfs)), again)
-        return cls(genome, bin_bp, block, _open(flags, (total,), again), tfs, step, told)
+        block = open_matrix(codes, np.uint8, (total, len(tfs)), "the motif block")
+        return cls(
+            genome,
+            bin_bp,
+            block,
+            open_matrix(flags, np.uint8, (total,), "the motif block"),
+            tfs,
+            step,
+            told,
+        )
 
     def check(self, tfs: list[str], motifs: str) -> None:
         """Refuse a block of other TFs, another order or another motif set than a model's.
@@ -316,15 +324,3 @@ class MotifBlock:
                 "were not scanned; make the motif block for regions that hold them",
             )
         return self.codes[rows] * np.float32(self.step)
-
-
-def _open(path: str | Path, shape: tuple, again: str) -> np.ndarray:
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise InputError(path, "there is no such file; make the motif block first") from None
-    except (OSError, ValueError, EOFError) as err:
-        raise InputError(path, f"cannot be opened ({err}); {again}") from err
-    if array.dtype != np.uint8 or array.shape != shape:
-        raise InputError(path, f"holds {array.dtype} {array.shape}, not uint8 {shape}; {again}")
-    return array

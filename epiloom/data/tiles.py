@@ -25,7 +25,7 @@ import numpy as np
 from epiloom.data.files import atomic
 from epiloom.data.genome import Genome
 from epiloom.data.store import GenomeStore
-from epiloom.data.vectors import claim
+from epiloom.data.vectors import claim, open_matrix
 from epiloom.plan.errors import InputError
 from epiloom.plan.runs import DATA_VERSION
 
@@ -213,8 +213,8 @@ class Tiles:
         return cls(
             genome,
             bin_bp,
-            _open(values, np.int16, (total, len(channels)), again),
-            _open(flags, np.uint8, (total,), again),
+            open_matrix(values, np.int16, (total, len(channels)), "the tiles"),
+            open_matrix(flags, np.uint8, (total,), "the tiles"),
             channels,
             moments,
         )
@@ -246,17 +246,3 @@ class Tiles:
         """Rows of a chromosome's whole bins: floor(length / bin_bp) of them."""
         first = int(self.genome.offsets(self.bin_bp)[self.genome.index(chrom)])
         return slice(first, first + self.genome.length(chrom) // self.bin_bp)
-
-
-def _open(path: str | Path, dtype: type, shape: tuple, again: str) -> np.ndarray:
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise InputError(path, "there is no such file; make the tiles first") from None
-    except (OSError, ValueError, EOFError) as err:
-        raise InputError(path, f"cannot be opened ({err}); {again}") from err
-    if array.dtype != dtype or array.shape != shape:
-        raise InputError(
-            path, f"holds {array.dtype} {array.shape}, not {np.dtype(dtype)} {shape}; {again}"
-        )
-    return array

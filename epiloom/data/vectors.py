@@ -45,20 +45,30 @@ def new_matrix(path: str | Path, dtype: type, shape: tuple[int, ...]) -> Iterato
 
 def open_vector(path: str | Path, dtype: type, length: int) -> np.ndarray:
     """A vector as read-only memory map. Raises InputError if missing, cut or of another genome."""
-    again = "delete it and make it again"
-    if not Path(path).exists():
-        raise InputError(path, "is not in the store; make it first")
+    return open_matrix(path, dtype, (length,))
+
+
+def open_matrix(
+    path: str | Path, dtype: type, shape: tuple[int, ...], what: str = "it"
+) -> np.ndarray:
+    """The same of any shape; `what` is to be made again, in the message."""
     try:
-        vector = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise InputError(
+            path, f"is not in the store (there is no such file; make {what} first)"
+        ) from None
     except (OSError, ValueError, EOFError) as err:
-        raise InputError(path, f"cannot be opened ({err}); {again}") from err
-    if vector.dtype != dtype or vector.shape != (length,):
+        raise InputError(
+            path, f"cannot be opened ({err}); delete it and make {what} again"
+        ) from err
+    if array.dtype != dtype or array.shape != shape:
         raise InputError(
             path,
-            f"holds {vector.dtype} {vector.shape}, the manifest asks for "
-            f"{np.dtype(dtype)} {(length,)}; {again}",
+            f"holds {array.dtype} {array.shape}, not {np.dtype(dtype)} {shape} as "
+            f"the manifest asks for; delete it and make {what} again",
         )
-    return vector.view(np.ndarray)  # still mapped; slicing is several times cheaper
+    return array.view(np.ndarray)  # still mapped; slicing is several times cheaper
 
 
 def write_about(path: str | Path, genome: Genome, source: str | Path, **rest) -> dict:

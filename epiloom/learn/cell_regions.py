@@ -247,11 +247,6 @@ class RegionExamples:
     def chroms(self) -> np.ndarray:
         return self.region_chroms.repeat(self._per_region)
 
-    @property
-    def truth(self) -> np.ndarray:
-        """All values at once are never needed; they are compared region by region."""
-        raise NotImplementedError("regions are compared one by one")
-
     def varied(self, seed: int, epoch: int) -> RegionExamples:
         """The same regions with the cells and strands of one epoch (0-based)."""
         if self.pool is None:

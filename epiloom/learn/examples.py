@@ -37,11 +37,6 @@ class Examples(Protocol):
 
     chroms: np.ndarray  # [n] text
 
-    @property
-    def truth(self) -> np.ndarray:
-        """What predictions are compared with, [n, ...]."""
-        ...
-
     def __len__(self) -> int: ...
 
     def batch(self, indices: np.ndarray) -> dict[str, np.ndarray]:
@@ -50,6 +45,15 @@ class Examples(Protocol):
 
     def names(self, indices: np.ndarray) -> list[str]:
         """What to call these examples in a message."""
+        ...
+
+
+class Genes(Examples, Protocol):
+    """Examples with one number each."""
+
+    @property
+    def truth(self) -> np.ndarray:
+        """What predictions are compared with, [n]."""
         ...
 
 
@@ -237,7 +241,7 @@ def coarse(bins: np.ndarray, size: int) -> np.ndarray:
     return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0).astype("f4")
 
 
-def frame(examples: Examples, part: str, predictor: str, y_hat: np.ndarray) -> pd.DataFrame:
+def frame(examples: Genes, part: str, predictor: str, y_hat: np.ndarray) -> pd.DataFrame:
     """Rows of one part and predictor (columns `COLUMNS`), in the order of the examples."""
     names = examples.names(np.arange(len(examples)))
     y_hat = np.asarray(y_hat, np.float32)

@@ -178,11 +178,6 @@ class FrameExamples:
     def chroms(self) -> np.ndarray:
         return self.frames.chroms[self._place(np.arange(len(self)))[0]]
 
-    @property
-    def truth(self) -> np.ndarray:
-        """All values at once are never needed; the trainer reads them batch by batch."""
-        raise NotImplementedError("frames are compared batch by batch")
-
     def varied(self, seed: int, epoch: int) -> FrameExamples:
         """The same frames with the lanes of one epoch."""
         if not self.moves:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from epiloom.plan import downstream, sequence
+from epiloom.plan import checks, downstream, sequence
 from epiloom.plan.checks import chromosomes
 from epiloom.plan.config import hint
 from epiloom.plan.tracks import SOURCE_OF, OwnTrack, Track, serves
@@ -113,11 +113,7 @@ def check(
                     f"models.{model}.tracks: '{place}' is no chromosome of the study"
                     f"{hint(place, [ALL, *there])}"
                 )
-        named = [*plan.config["folds"]]
-        named += [f"{name}s" for name in named if plan.config["swap_folds"]]
-        for fold in options["folds"] or ():
-            if fold not in named:
-                yield f"models.{model}.folds: there is no fold '{fold}'{hint(fold, named)}"
+        yield from checks.trained_folds(plan.config, model)
         if options["epochs"] == 0 and not options["start"]:
             yield f"models.{model}.epochs: 0 needs weights; name them in `start`"
 

@@ -104,6 +104,15 @@ def folds(config: dict) -> Iterator[str]:
             yield f"folds.{name}: no chromosome is left for training; hold out fewer"
 
 
+def trained_folds(config: dict, model: str) -> Iterator[str]:
+    """Folds that a model is to be trained on, and that are none."""
+    named = [*config["folds"]]
+    named += [f"{name}s" for name in named if config["swap_folds"]]
+    for fold in config["models"][model]["folds"] or ():
+        if fold not in named:
+            yield f"models.{model}.folds: there is no fold '{fold}'{hint(fold, named)}; correct it"
+
+
 def mark_sets(config: dict) -> Iterator[str]:
     for model, settings in config["models"].items():
         for entry in settings.get("mark_sets", []):

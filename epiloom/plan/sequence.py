@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from epiloom.plan.checks import chromosomes
+from epiloom.plan.checks import chromosomes, trained_folds
 from epiloom.plan.config import hint
 from epiloom.plan.errors import InputError
 from epiloom.plan.targets import Target, read_targets
@@ -36,7 +36,7 @@ def bin_bp(plan: Plan) -> int:
     return next((plan.config["models"][model]["bin_bp"] for model in models(plan)), 128)
 
 
-def check(plan: Plan, folds: list[dict]) -> Iterator[str]:
+def check(plan: Plan) -> Iterator[str]:
     """Problems of the models of DNA and of the block `targets`, as lines."""
     options = plan.config["targets"]
     yield from _check_asked(plan)
@@ -48,10 +48,7 @@ def check(plan: Plan, folds: list[dict]) -> Iterator[str]:
                 f"models.{model}.bin_bp: {size} differs from {bin_bp(plan)} of another model; "
                 "give both the same, since they predict the same targets"
             )
-        named = [fold["name"] for fold in folds]
-        for fold in own["folds"] or ():
-            if fold not in named:
-                yield f"models.{model}.folds: there is no fold '{fold}'{hint(fold, named)}"
+        yield from trained_folds(plan.config, model)
         for key, value in (("frozen", True), ("epochs", 0)):
             if own[key] == value and not own["start"]:
                 yield f"models.{model}.{key}: {value} needs weights; name them in `start`"
@@ -109,7 +106,7 @@ def add(plan: Plan, root: Path, add_file: Callable[..., str], folds: list[dict])
     """
     if not models(plan):
         return []
-    if problems := list(check(plan, folds)):
+    if problems := list(check(plan)):
         return problems
     plan.targets.update(_targets(plan, root, add_file))
     plan.inputs["genome_fasta"] = add_file("genome_fasta")

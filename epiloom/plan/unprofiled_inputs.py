@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from epiloom.plan import channels, sequence, sources
+from epiloom.plan.checks import trained_folds
 from epiloom.plan.config import hint
 from epiloom.plan.tracks import OwnTrack, Track
 from epiloom.plan.unprofiled import (
@@ -44,6 +45,7 @@ def check(
             *_check_training(plan, model),
         ]
         yield from (f"models.{model}.{line}" for line in problems)
+        yield from trained_folds(plan.config, model)
 
 
 def _check_cells(plan: Plan, model: str, own: Mapping) -> Iterator[str]:
@@ -158,11 +160,6 @@ def _loops_given(plan: Plan, model: str) -> bool:
 
 def _check_training(plan: Plan, model: str) -> Iterator[str]:
     options = plan.config["models"][model]
-    named = [*plan.config["folds"]]
-    named += [f"{name}s" for name in named if plan.config["swap_folds"]]
-    for fold in options["folds"] or ():
-        if fold not in named:
-            yield f"folds: there is no fold '{fold}'{hint(fold, named)}; correct it"
     if options["epochs"] == 0 and not options["start"]:
         yield "epochs: 0 needs weights; name them in `start`"
 

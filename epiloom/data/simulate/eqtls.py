@@ -7,16 +7,10 @@ a variant stands in one tissue only. Rows of a tissue that stands for no cell ha
 
 from __future__ import annotations
 
-import io
-import re
-import zipfile
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 
 from epiloom.data import eqtls
-from epiloom.data.files import atomic
 from epiloom.data.simulate import genes as places
 from epiloom.data.simulate.activity import DECAY_BP, ENHANCER_EFFECT, MAX_LOG_RPKM, expressed
 from epiloom.data.simulate.addresses import Addresses
@@ -24,7 +18,7 @@ from epiloom.data.simulate.motifs import NAMES
 from epiloom.data.simulate.tables import versioned
 from epiloom.data.simulate.truth import broken, effects, element_logits, element_names
 from epiloom.data.simulate.world import World
-from epiloom.data.simulate.writers import write_table
+from epiloom.data.simulate.writers import write_book, write_table
 
 PER_MB = 8  # variants per Mb and tissue
 NEAREST_BP, FARTHEST_BP = 4_000, 20_000  # distance from the start site
@@ -32,7 +26,6 @@ ACTIVE = 0.25  # least activity of the enhancer in the tissue's cells
 LEAST = 0.02  # least change of log2(RPKM + 1)
 DECOY = "Whole_Blood"  # stands for none of the simulated cells
 BIN_BP, FIRST_BP = 2_000, -20_000  # bins of the perturbation study, from the start site on
-_STAMP = (2021, 6, 7, 0, 0, 0)
 
 
 def write_eqtls(world: World, addresses: Addresses) -> int:
@@ -48,7 +41,7 @@ def write_eqtls(world: World, addresses: Addresses) -> int:
             "variant": table["chrom"] + ":" + place + ":" + table["ref"] + ":" + table["alt"],
         }
     )
-    _write_sheet(addresses("causal_eqtl"), sheet)
+    write_book(addresses("causal_eqtl"), {eqtls.SHEET: sheet})
     write_table(addresses.truth("eqtls.tsv"), table)
     return int((table["element"] != "").sum())
 
@@ -156,19 +149,3 @@ def _decoys(world: World) -> pd.DataFrame:
     table = _table(world, DECOY, gene[keep], place[keep], alt[keep])
     table = table.assign(element="", factor="", effect=0.0)
     return table.drop_duplicates(["gene_id", "chrom", "position"])
-
-
-def _write_sheet(path: Path, table: pd.DataFrame) -> None:
-    """An .xlsx file with one sheet, without the time of writing: equal tables give equal bytes."""
-    raw = io.BytesIO()
-    table.to_excel(raw, sheet_name=eqtls.SHEET, index=False, engine="openpyxl")
-    with (
-        zipfile.ZipFile(raw) as old,
-        atomic(path) as tmp,
-        zipfile.ZipFile(tmp, "w", zipfile.ZIP_DEFLATED) as new,
-    ):
-        for name in old.namelist():
-            data = old.read(name)
-            if name == "docProps/core.xml":
-                data = re.sub(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", b"2021-06-07T00:00:00Z", data)
-            new.writestr(zipfile.ZipInfo(name, _STAMP), data, zipfile.ZIP_DEFLATED)
