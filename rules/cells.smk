@@ -1,8 +1,5 @@
 """Signals of many cells, their TF expression and motifs, for models of cells never profiled."""
 
-from epiloom.plan import unprofiled as plan_unprofiled
-
-CELL_MODELS = one_of(plan_unprofiled.models(PLAN))
 CELL_BP = plan_unprofiled.bin_bp(PLAN)
 MODEL_CELLS = one_of(dict.fromkeys(c for of in PLAN.cell_tracks.values() for c in of))
 

@@ -14,6 +14,7 @@ from epiloom.plan import results as plan_results
 from epiloom.plan import runs as plan_runs
 from epiloom.plan import sequence as plan_sequence
 from epiloom.plan import studies as plan_studies
+from epiloom.plan import unprofiled as plan_unprofiled
 from epiloom.plan.errors import InputError
 from epiloom.plan.tracks import mark_of
 
@@ -54,6 +55,7 @@ def one_of(names):
 GENE_MODELS = one_of(PLAN.gene_models)
 SEQUENCE_MODELS = one_of(plan_sequence.models(PLAN))
 FRAME_MODELS = one_of(PLAN.channels)
+CELL_MODELS = one_of(plan_unprofiled.models(PLAN))
 
 
 wildcard_constraints:

@@ -155,7 +155,7 @@ rule track_table:
     log:
         "logs/{model}/track_table.log",
     wildcard_constraints:
-        model=f"{SEQUENCE_MODELS}|{FRAME_MODELS}",
+        model=f"{SEQUENCE_MODELS}|{FRAME_MODELS}|{CELL_MODELS}",
     localrule: True
     conda:
         "../envs/torch.yaml"

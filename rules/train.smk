@@ -16,7 +16,7 @@ rule train_model:
     benchmark:
         "benchmarks/{model}/{run}/train_model.tsv"
     wildcard_constraints:
-        model=f"{OWN_JOB}|{SEQUENCE_MODELS}|{FRAME_MODELS}",
+        model=f"{OWN_JOB}|{SEQUENCE_MODELS}|{FRAME_MODELS}|{CELL_MODELS}",
     conda:
         "../envs/torch.yaml"
     threads: card_threads

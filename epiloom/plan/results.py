@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from epiloom.plan import activity, channels, sequence, studies
+from epiloom.plan import activity, channels, sequence, studies, unprofiled
 from epiloom.plan.errors import InputError
 from epiloom.plan.runs import Plan, example_files
 
@@ -22,6 +22,7 @@ def shown(plan: Plan) -> list[str]:
         *(f"results/features/{t}.npy" for t in plan.tracks if plan.gene_runs),
         *(f"results/tables/{model}.tsv" for model in plan.config["models"]),
         *channels.shown(plan),
+        *unprofiled.shown(plan),
         *(f"results/{model}/{run}/{name}" for model, run in plan.gene_runs for name in per_run),
         *sequence.shown(plan),
         *activity.tables(plan),
@@ -43,6 +44,7 @@ def results(plan: Plan) -> list[str]:
         *(f"results/{m}/{r}/{n}" for m, r in plan.runs for n in ("weights.pt", "metrics.tsv")),
         *sequence.asked(plan),
         *channels.results(plan),
+        *unprofiled.results(plan),
         *activity.results(plan),
         *(f"results/tables/{name}" for name in MARKS if plan.gene_runs),
         "results/provenance.json",
@@ -73,10 +75,10 @@ def disk_bytes(plan: Plan, genome_bp: float = 3.1e9, genes: int = 20_000) -> flo
     dna = 2 * genome_bp if plan.targets else 0  # bases and conservation
     targets = len(plan.targets) * 2 * genome_bp / sequence.bin_bp(plan)
     dna += targets * (1 + len(plan.sequence_runs))  # and what each run predicts
-    every = sum(map(len, plan.channels.values()))
-    dna += (len(plan.channel_tracks) * bins) + every * 2 * genome_bp / channels.BIN_BP  # and tiles
+    tiled = [t for names in plan.channels.values() for t in names]
+    dna += len({*tiled}) * bins + len(tiled) * 2 * genome_bp / channels.BIN_BP  # and tiles
     latents = {k: 4 * s["latent"] * genome_bp / channels.BIN_BP for k, s in plan.frame_runs.items()}
-    dna += sum(latents.values())
+    dna += sum(latents.values()) + unprofiled.disk_bytes(plan, genome_bp)
     return len(plan.tracks) * (bins + features) + masks + dna + len(plan.runs) * 4 * per_run
 
 

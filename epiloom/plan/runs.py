@@ -12,18 +12,20 @@ from pathlib import Path
 
 import yaml
 
-from epiloom.plan import channels, checks, contacts, downstream, sequence, sources, studies
+from epiloom.plan import (
+    channels,
+    checks,
+    contacts,
+    downstream,
+    sequence,
+    sources,
+    studies,
+    unprofiled,
+)
 from epiloom.plan.config import hint, resolve
 from epiloom.plan.errors import InputError
 from epiloom.plan.targets import Target
-from epiloom.plan.tracks import (
-    SOURCE_OF,
-    OwnTrack,
-    Track,
-    read_own_tracks,
-    read_table,
-    serves,
-)
+from epiloom.plan.tracks import SOURCE_OF, OwnTrack, Track, read_own_tracks, read_table, serves
 
 # Raise when the same inputs would give other stored numbers (not for tidying code): it is a
 # parameter of every data rule, so old results are made again.
@@ -31,6 +33,7 @@ DATA_VERSION = 3  # raise it when data rules give other numbers
 
 PLANNING_ONLY = ("mark_sets", "folds", "shuffled_control", "gpu")  # settings that no run sees
 
+KINDS = (sequence, channels, unprofiled)  # models whose examples are not genes
 SIMULATED = "simulated"  # the mirror's folder in the working directory
 
 
@@ -42,7 +45,8 @@ class Plan:
     path under `resources/` to the source it comes from; `inputs` maps a source key to its path;
     `contacts` maps a cell to its capture Hi-C, where a model reads any; `targets` maps a name to
     the track that models of DNA predict; `channels` maps a model that reads all tracks to their
-    names, in order, and `channel_tracks` a name to the track.
+    names, in order, and `channel_tracks` a name to the track; `cell_tracks` maps a model of cells
+    never profiled to its cells, and each of these to the track of every signal.
     """
 
     config: dict
@@ -57,6 +61,7 @@ class Plan:
     targets: dict[str, Target] = field(default_factory=dict)
     channels: dict[str, list[str]] = field(default_factory=dict)
     channel_tracks: dict[str, Track] = field(default_factory=dict)
+    cell_tracks: dict[str, dict[str, dict[str, str]]] = field(default_factory=dict)
 
     @property
     def assembly(self) -> str:
@@ -126,7 +131,8 @@ def build(config: dict, root: str | Path, where: str = "config/config.yaml") -> 
         *(checks.pairs(config, plan.cells, known_marks, own) if plan.about_genes else ()),
         *checks.simulation(config),
         *channels.check(plan, known_marks, own),
-        *checks.datasets(config, plan.cards, (sequence.DATASET, channels.DATASET)),
+        *unprofiled.check(plan, known_marks, own),
+        *checks.datasets(config, plan.cards, [kind.DATASET for kind in KINDS]),
     ]
     if not problems:
         studies.narrow(config)
@@ -134,12 +140,11 @@ def build(config: dict, root: str | Path, where: str = "config/config.yaml") -> 
         for model in plan.gene_models:
             plan.runs.update(_gene_runs(plan, model, active))
         problems = _add_files(plan, root, own)
-        for model in sequence.models(plan):
-            plan.runs.update(sequence.runs(plan, model, folds(config), _shared(plan, model)))
-        for model in channels.models(plan):
-            plan.runs.update(channels.runs(plan, model, folds(config), _shared(plan, model)))
     if problems:
         raise InputError(where, problems)
+    for kind in KINDS:
+        for model in kind.models(plan):
+            plan.runs.update(kind.runs(plan, model, folds(config), _shared(plan, model)))
     return plan
 
 
@@ -287,6 +292,7 @@ def _add_files(plan: Plan, root: Path, own: dict[tuple[str, str], OwnTrack]) -> 
         problems += studies.add(plan, add)
         problems += sequence.add(plan, root, add, folds(config))
         problems += channels.add(plan, root, add, own, folds(config))
+        problems += unprofiled.add(plan, root, add, own, folds(config))
         problems += downstream.add(plan, add)
     except InputError as err:
         problems += err.problems
@@ -328,6 +334,8 @@ def example_files(plan: Plan, settings: dict) -> dict[str, str | list[str]]:
         return sequence.example_files(plan, settings)
     if settings["examples"] == channels.DATASET:
         return channels.example_files(plan, settings["model"])
+    if settings["examples"] == unprofiled.DATASET:
+        return unprofiled.example_files(plan, settings["model"])
     tracks, cell = plan.track_names(settings), settings["cell"]
     files: dict[str, str | list[str]] = {
         "genes": "results/genes/genes.tsv",
