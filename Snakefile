@@ -23,6 +23,7 @@ include: "rules/evaluate.smk"
 include: "rules/mark_activity.smk"
 include: "rules/perturbation.smk"
 include: "rules/interpret.smk"
+include: "rules/cells_asked.smk"
 include: "rules/report.smk"
 
 

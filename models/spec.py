@@ -45,5 +45,11 @@ class ModelSpec:
     prepare: Callable[[nn.Module, Any], None] | None = None
     # the loss of a prediction that knows nothing but the mean; training says so if it stays above
     plain_loss: float | None = None
+    # batch keys passed to forward after `inputs`, if the batch has them
+    optional: tuple[str, ...] = ()
     # whether tracks are the last axis of the truth, (B, T, D), instead of the second, (B, T, K)
     tracks_last: bool = False
+
+    def given(self, batch: Mapping[str, Any]) -> list[Any]:
+        """What `forward` is called with, of a batch."""
+        return [batch[key] for key in self.inputs] + [batch[k] for k in self.optional if k in batch]

@@ -209,8 +209,10 @@ rule cell_loops:
     input:
         manifest=f"{STORE}/manifest.json",
         loops=lambda wc: PLAN.inputs[f"loops.{wc.cell}"],
+        chain=PLAN.inputs.get("loops_chain", []),
     output:
         loops=f"{STORE}/loops{CELL_BP}/{{cell}}.npz",
+        facts=f"{STORE}/loops{CELL_BP}/{{cell}}.json",
     log:
         "logs/cell_loops/{cell}.log",
     wildcard_constraints:

@@ -2,7 +2,7 @@
 
 Read:  HiChIPdb csv (anchor1, anchor2 as chrom:start-end, qValue), BEDPE with or without header; the
        q-value is a column q (qvalue, Q-Value_Bias, fdr ...), else 10^-score of a column score.
-Lifted: anchors by `convert` (HiChIPdb is on hg19), both of them or none.
+Lifted: anchors by a chain file (HiChIPdb is on hg19), both of them or none.
 Kept:  per loop the bins that each anchor touches and a weight, npz; 26 bytes a loop. A dense matrix
        of a 128-kb region would be 4 MB.
 Used:  `contact_rows` spreads a loop evenly over bins x bins of its anchors (5 kb: about 39 x 39),
@@ -37,7 +37,7 @@ log = logging.getLogger("epiloom")
 MAX_Q = 1e-3
 BIN_BP, REGION_BINS = 128, 1000
 NEAR = 8  # bins (1 kb) beside the diagonal that are set to 0
-STRETCH = 0.1  # largest change of an anchor's length in a lift-over
+STRETCH = 2  # so many times longer or shorter may an anchor become in a lift-over
 COLUMNS = ["chrom", "start1", "end1", "start2", "end2", "q"]
 BEDPE = ("chrom1", "start1", "end1", "chrom2", "start2", "end2")
 _ALSO = {"chr1": "chrom1", "chr2": "chrom2", "s1": "start1", "e1": "end1", "s2": "start2"}
@@ -172,36 +172,69 @@ def _q_values(table: pd.DataFrame, path, problems: list[str]) -> np.ndarray:
     return found
 
 
-def lift_loops(table: pd.DataFrame, convert: Convert) -> tuple[pd.DataFrame, int]:
-    """Loops on another assembly, and how many have no place there.
+def lift_loops(table: pd.DataFrame, convert: Convert) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Loops on another assembly, and how many are lost for which reason.
+
+    Lost are loops of which an anchor has no place there (`no_place`) or no longer half to twice its
+    length (`stretched`), and those whose anchors lie on two chromosomes (`two_chromosomes`) or
+    overlap or follow one another otherwise than before (`out_of_order`).
 
     Args:
-        convert: of a chain file, such as `pyliftover.LiftOver(file).convert_coordinate`.
+        convert: of a chain file (see `epiloom.data.chains`).
 
-    An anchor must stay on its chromosome, in one piece (its length within `STRETCH`).
+    Raises:
+        InputError: no loop is left.
     """
-    places: dict[tuple, tuple | None] = {}
+    places: dict[tuple, tuple | str] = {}
+    lost = dict.fromkeys(("no_place", "stretched", "two_chromosomes", "out_of_order"), 0)
     rows = []
     for chrom, start1, end1, start2, end2, q in table[COLUMNS].itertuples(index=False, name=None):
-        anchors = []
-        for anchor in ((chrom, start1, end1), (chrom, start2, end2)):
+        pair = (chrom, start1, end1), (chrom, start2, end2)
+        for anchor in pair:
             if anchor not in places:
                 places[anchor] = _lifted(*anchor, convert)
-            anchors.append(places[anchor])
-        if None not in anchors and anchors[0][0] == anchors[1][0]:
-            rows.append((*anchors[0], *anchors[1][1:], q))
-    found = pd.DataFrame(rows, columns=COLUMNS)
-    log.info("lift-over: %d of %d loops have a place", len(found), len(table))
-    return found, len(table) - len(found)
+        one, two = (places[anchor] for anchor in pair)
+        if why := _lost(pair, one, two):
+            lost[why] += 1
+        else:
+            rows.append((*one, *two[1:], q))
+    gone = ", ".join(f"{count} {why}" for why, count in lost.items())
+    log.info("lift-over: %d of %d loops have a place (%s)", len(rows), len(table), gone)
+    if not rows:
+        raise InputError(
+            "loops",
+            f"none of {len(table)} has a place on the other assembly ({gone}); name the assembly "
+            "that they are on, and the chain file from there to the study's",
+        )
+    return pd.DataFrame(rows, columns=COLUMNS), lost
 
 
-def _lifted(chrom: str, start: int, end: int, convert: Convert) -> tuple[str, int, int] | None:
+def _lifted(chrom: str, start: int, end: int, convert: Convert) -> tuple[str, int, int] | str:
+    """Where an anchor lies, or why it is lost."""
     ends = [(convert(chrom, place) or [None])[0] for place in (start, end - 1)]
-    if None in ends or ends[0][0] != ends[1][0] or ends[0][0] != chrom:
-        return None
+    if None in ends:
+        return "no_place"
     low, high = sorted((ends[0][1], ends[1][1]))
-    length = end - start
-    return (chrom, low, high + 1) if abs(high + 1 - low - length) <= STRETCH * length else None
+    ratio = (high + 1 - low) / (end - start)
+    if ends[0][0] != ends[1][0] or not 1 / STRETCH <= ratio <= STRETCH:
+        return "stretched"
+    return ends[0][0], low, high + 1
+
+
+def _lost(pair: tuple[tuple, tuple], one: tuple | str, two: tuple | str) -> str:
+    """Why a loop is lost; "" if it is not."""
+    for found in (one, two):
+        if isinstance(found, str):
+            return found
+    if one[0] != two[0]:
+        return "two_chromosomes"
+    before, after = (_order(a[1:], b[1:]) for a, b in (pair, (one, two)))
+    return "" if before == after else "out_of_order"
+
+
+def _order(one: tuple[int, int], two: tuple[int, int]) -> int:
+    """-1 or 1: the first or the second anchor comes first; 0: they overlap."""
+    return (one[0] >= two[1]) - (two[0] >= one[1])
 
 
 # --- the list -------------------------------------------------------------------------------------
@@ -247,7 +280,7 @@ class Loops:
             raise InputError(
                 "loops",
                 f"{int(beyond.sum())} lie beyond a chromosome of {genome.assembly} (first: "
-                f"{row['chrom']}:{row['start1']}-{row['end2']}); lift them over first",
+                f"{row['chrom']}:{row['start1']}-{row['end2']}); name the assembly they are on",
             )
         swap = (rows["start1"] > rows["start2"]).to_numpy()
         found = {"chrom": rows["chrom"].map(genome.index).to_numpy()}

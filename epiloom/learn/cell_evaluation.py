@@ -37,6 +37,7 @@ log = logging.getLogger("epiloom")
 
 PARTS = ("validation", "cross_cell", "cross_region", "cross_both")
 CELLS = 16  # predicted at once
+OF_CELLS = ("expression", "mean")  # inputs that are each cell's own
 EVERY = 10.0  # seconds between lines of the log
 
 
@@ -48,16 +49,17 @@ def predict_cells(
     One region and `at_once` cells at a time; cells do not influence each other.
 
     Args:
-        batch: the inputs of the model, on its device; `expression` is [R, C, K].
+        batch: the inputs of the model, on its device; `expression` is [R, C, K], `mean`, if the
+            model reads it, [R, C, B, S].
     """
     found = []
     with torch.inference_mode():
         for r in range(len(batch["expression"])):
-            row = {key: batch[key][r : r + 1] for key in spec.inputs}
-            parts = [
-                spec.output(net(*({**row, "expression": some}[key] for key in spec.inputs)))
-                for some in row["expression"].split(at_once, dim=1)
-            ]
+            row = {key: value[r : r + 1] for key, value in batch.items()}
+            own = [key for key in OF_CELLS if key in row]
+            split = zip(*(row[key].split(at_once, dim=1) for key in own), strict=True)
+            given = [spec.given(row | dict(zip(own, some, strict=True))) for some in split]
+            parts = [spec.output(net(*inputs)) for inputs in given]
             found.append(torch.cat(parts, dim=1).float().cpu())
     return torch.cat(found).numpy()
 
@@ -139,9 +141,23 @@ def part_metrics(
             else:
                 chrom, start = regions.region_chroms[k], regions.region_starts[k]
                 mean = training_mean(table.reader.target(str(chrom), int(start), train))
-            found.add(truth, made, mean)
+            found.add(truth, made, mean, _wrong(spec, net, batch, partners, cells_at_once))
             told.advanced(int(k) + 1)
     return found
+
+
+def _wrong(
+    spec: Any,
+    net: torch.nn.Module,
+    batch: Mapping[str, torch.Tensor],
+    partners: Sequence[int],
+    cells_at_once: int,
+) -> np.ndarray | None:
+    """Each cell with the factors of its partner, and the mean that goes with the cell."""
+    if "mean" not in batch or len(partners) < 2:
+        return None
+    other = dict(batch) | {"expression": batch["expression"][:, list(partners)]}
+    return predict_cells(spec, net, other, cells_at_once)[0]
 
 
 class _Told:

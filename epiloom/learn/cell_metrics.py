@@ -113,13 +113,21 @@ class CellMetrics:
         self.bins = np.zeros((s, _STEPS), np.int64)  # by variance over the cells
         self.across = np.zeros((len(PREDICTORS), s, _STEPS))  # sums of r of these bins
 
-    def add(self, truth: np.ndarray, prediction: np.ndarray, mean: np.ndarray) -> None:
+    def add(
+        self,
+        truth: np.ndarray,
+        prediction: np.ndarray,
+        mean: np.ndarray,
+        wrong: np.ndarray | None = None,
+    ) -> None:
         """Add some bins of all cells at once.
 
         Args:
             truth: [cells, bins, signals], log(1 + x), NaN = does not count.
             prediction: the same shape, finite.
             mean: of the training cells, [bins, signals], or per cell (see `leave_one_out`).
+            wrong: each cell's prediction with the factors of its partner, for models that read the
+                mean (which is each cell's own); None: the partner's prediction.
 
         Raises:
             InputError: other shapes, or predictions that are not finite where the truth is known.
@@ -127,7 +135,8 @@ class CellMetrics:
         y, p = np.asarray(truth, np.float64), np.asarray(prediction, np.float64)
         m = np.asarray(mean, np.float64)
         shape = (len(self.cells), y.shape[1] if y.ndim > 1 else -1, len(self.signals))
-        if y.shape != shape or p.shape != shape or m.shape not in (shape, shape[1:]):
+        shapes = {y.shape, p.shape, p.shape if wrong is None else np.shape(wrong)}
+        if shapes != {shape} or m.shape not in (shape, shape[1:]):
             raise InputError(
                 "metrics of cells",
                 f"truth {y.shape}, prediction {p.shape}, mean {m.shape}; give {shape} each "
@@ -138,7 +147,8 @@ class CellMetrics:
         if bad:
             raise InputError("metrics of cells", f"{bad} predictions are not finite")
         y, m = np.where(known, y, 0), np.where(known, m, 0)
-        of = {MODEL: p, MEAN: m, WRONG: p[self.partners]}
+        other = p[self.partners] if wrong is None else np.asarray(wrong, np.float64)
+        of = {MODEL: p, MEAN: m, WRONG: other}
         for k, name in enumerate(PREDICTORS):
             if name == WRONG and len(self.cells) < 2:
                 continue
@@ -146,7 +156,9 @@ class CellMetrics:
             self.sums[k] += _sums(known, y, guess, m)
             if self.ranks:
                 self._count(k, known, y, guess)
-        self._add_across(known, y, [None if n == MEAN else of[n] for n in PREDICTORS])
+        # A mean without the cell itself falls where the cell is high: it must not count here.
+        start = 0 if wrong is None else m
+        self._add_across(known, y, [None if n == MEAN else of[n] - start for n in PREDICTORS])
 
     def _count(self, k: int, known: np.ndarray, y: np.ndarray, p: np.ndarray) -> None:
         cell, _, signal = np.nonzero(known)

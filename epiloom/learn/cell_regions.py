@@ -35,7 +35,13 @@ from epiloom.data.sequence import stored_bases
 from epiloom.data.signal_targets import CellSignals, Scales
 from epiloom.data.tf_expression import Reference, read_vectors
 from epiloom.data.vectors import open_vector
-from epiloom.learn.cell_settings import cells_by_part, columns_of, open_block, settings_from
+from epiloom.learn.cell_settings import (
+    cells_by_part,
+    columns_of,
+    open_block,
+    open_mean,
+    settings_from,
+)
 from epiloom.learn.region_reader import RegionInputs, RegionReader, turned
 from epiloom.plan.errors import InputError
 
@@ -66,6 +72,7 @@ class RegionTable:
             files: `manifest` of the store, whose sequence is read; `motifs`, `motif_flags`,
                 `motif_facts` (data/motif_blocks.py); `regions`, a BED; `signals`, the folder of
                 CELL.npy, or these; `scales`; `reference` and `vectors` (data/tf_expression.py);
+                with the setting `from_mean`, `mean` and `mean_facts`;
                 optional `mask`, and `loops`, CELL.npz of data/loops.py.
 
         Raises:
@@ -90,6 +97,8 @@ class RegionTable:
             columns_of(settings["signals"], scales.signals),
             mask,
             _loops(files, cells, genome),
+            _mean(files, settings, signals),
+            np.array([cells.index(c) for c in cells_by_part(settings)["train"]], np.int64),
         )
         regions = read_regions(files["regions"], genome, shape.bin_bp, shape.seq_bp)
         unread = count_bins(np.asarray(block.flags) != 0, regions, genome, shape.bin_bp) > 0
@@ -188,6 +197,15 @@ def _vectors(files: Mapping[str, Any], settings: Mapping[str, Any], cells: list[
     return np.ascontiguousarray(vectors[[place[cell] for cell in cells]])
 
 
+def _mean(
+    files: Mapping[str, Any], settings: Mapping[str, Any], signals: CellSignals
+) -> np.ndarray | None:
+    """Mean of the training cells per bin and signal, if the model starts from it."""
+    if not settings.get("from_mean"):
+        return None
+    return open_mean(files, cells_by_part(settings)["train"], signals.genome, signals.scales)
+
+
 def _loops(files: Mapping[str, Any], cells: list[str], genome: Genome) -> dict[int, Loops] | None:
     given = files.get("loops") or []
     paths = [given] if isinstance(given, str | Path) else given
@@ -267,7 +285,10 @@ class RegionExamples:
         indices = np.asarray(indices)
         region = indices // self._per_region
         found = self.reader.batch(
-            self.region_chroms[region], self.region_starts[region], self.cells(indices)
+            self.region_chroms[region],
+            self.region_starts[region],
+            self.cells(indices),
+            training=self.pool is not None,
         )
         return turned(found, self.drawn.reverse[indices]) if self.drawn else found
 

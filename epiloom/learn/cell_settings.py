@@ -18,6 +18,7 @@ from epiloom.data.labels import refuse
 from epiloom.data.motif_blocks import MotifBlock
 from epiloom.data.signal_targets import Scales
 from epiloom.data.tf_expression import Reference
+from epiloom.data.vectors import open_matrix, read_about
 from epiloom.plan.errors import InputError
 
 BELONGS = "belongs_to"  # setting: checksums of the data that weights go with
@@ -117,6 +118,28 @@ def open_block(files: Mapping[str, Any]) -> MotifBlock:
     """The motif block of some files."""
     about = files.get("motif_facts") or files["motif_about"]
     return MotifBlock.open(files["manifest"], files["motifs"], files["motif_flags"], about)
+
+
+def open_mean(
+    files: Mapping[str, Any], train: Sequence[str], genome: Genome, scales: Scales | None = None
+) -> np.ndarray:
+    """Mean signal of the training cells, float16 [genome.total(bin_bp), signals], mapped.
+
+    Raises:
+        InputError: not there, of other cells than `train`, or on another scale.
+    """
+    about = read_about(files["mean_facts"], genome)
+    problems = []
+    if sorted(about["cells"]) != sorted(train):
+        problems.append(
+            f"is the mean of {', '.join(about['cells'][:9])}; the model's training cells are "
+            f"{', '.join(train[:9])}; {_REMEDY}"
+        )
+    if scales is not None and about["sha256_of_scales"] != scales.checksum:
+        problems.append(f"is on another scale; {_REMEDY}")
+    refuse(files["mean_facts"], problems)
+    shape = (genome.total(about["bin_bp"]), len(about["signals"]))
+    return open_matrix(files["mean"], np.float16, shape, "the mean of the training cells")
 
 
 def columns_of(tfs: Sequence[str], there: Sequence[str]) -> np.ndarray | None:

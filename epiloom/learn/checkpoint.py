@@ -24,10 +24,13 @@ import numpy as np
 import torch
 
 from epiloom.data.files import atomic
+from epiloom.learn.cell_settings import BELONGS
 from epiloom.plan.errors import InputError
 
 log = logging.getLogger("epiloom")
 SCHEMA = 1
+# Settings that the data complete: they always agree with them (see `cell_settings.settings_from`).
+TOLD_BY_DATA = (BELONGS, "tfs", "motif_step")
 
 
 @dataclass
@@ -60,10 +63,12 @@ class Progress:
 
 
 class RunFolder:
-    """A folder of training state that belongs to one set of settings."""
+    """A folder of training state that belongs to one set of settings, and to the data read."""
 
     def __init__(self, folder: str | Path, manifest: Mapping[str, Any], writer: bool = True):
         """Open or begin the folder. `writer`: this process writes (rank 0 of several).
+
+        A state that was made with other data is removed: training starts again.
 
         Raises:
             InputError: the folder holds a run with other settings; every difference is named.
@@ -77,12 +82,15 @@ class RunFolder:
             left.unlink()
         path = self.folder / "manifest.json"
         if path.exists():
-            found = json.loads(path.read_text())
-            same = {**found, "data": wanted["data"]}
-            if same != wanted:
-                raise InputError(path, _differences(same, wanted))
-            if found["data"] != wanted["data"]:
-                log.warning("%s: the examples have changed; training starts again", self.folder)
+            (asked, data), (had, old) = _parted(wanted), _parted(json.loads(path.read_text()))
+            if had != asked:
+                raise InputError(path, _differences(had, asked))
+            if old != data:
+                changed = ", ".join(key for key in data | old if old.get(key) != data.get(key))
+                log.warning(
+                    "%s: the examples have changed (%s); training starts again",
+                    *(self.folder, changed),
+                )
                 self.clear()
         with atomic(path) as tmp:
             tmp.write_text(json.dumps(wanted, indent=1, sort_keys=True) + "\n")
@@ -119,6 +127,17 @@ class RunFolder:
         known = {f.name for f in fields(Progress)}
         state["progress"] = Progress(**{k: v for k, v in state["progress"].items() if k in known})
         return state
+
+
+def _parted(manifest: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A manifest without its data, and the data, with the settings that only they tell.
+
+    The name of a run's folder comes from the settings that were planned, so that a run on other
+    data finds the state of the one before.
+    """
+    settings = dict(manifest["settings"])
+    data = {key: settings.pop(key) for key in TOLD_BY_DATA if key in settings}
+    return {**manifest, "settings": settings, "data": {}}, {**manifest["data"], **data}
 
 
 def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any], where: str = "") -> list[str]:

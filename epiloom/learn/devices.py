@@ -138,7 +138,7 @@ def compiled(spec: Any, net: nn.Module, batch: Mapping[str, Tensor], device: tor
     began = time.monotonic()
     try:
         with torch.random.fork_rng():
-            returned = torch.compile(trial)(*(places[key] for key in spec.inputs))
+            returned = torch.compile(trial)(*spec.given(places))
             spec.loss(returned, places).backward()
     except Exception as error:  # of many kinds: the compiler's, the driver's, the system's
         log.warning("not compiled, which costs speed only: %s", str(error).strip().split("\n")[0])

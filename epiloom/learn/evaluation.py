@@ -55,9 +55,7 @@ def predict(
     try:
         pieces = (Piece(cut, 1.0) for cut in cuts)
         with torch.no_grad(), closing(loader.feed(examples, pieces, place)) as batches:
-            found = [
-                spec.output(net(*(b[key] for key in spec.inputs)).float()).cpu() for _, b in batches
-            ]
+            found = [spec.output(net(*spec.given(b)).float()).cpu() for _, b in batches]
     finally:
         net.to(home).train(training)
     return torch.cat(found).numpy()

@@ -70,6 +70,8 @@ class RegionReader:
         columns: of the signals among those stored; None: all.
         mask: uint8 [genome.total(bin_bp)], bins that are not 0 are missing; None: none is.
         loops: of each cell that has any, by its place; None: they are not read.
+        mean: of the training cells' signals, float16 [genome.total(bin_bp), signals stored]; None:
+            it is not read. train: places of the training cells.
     """
 
     inputs: RegionInputs
@@ -79,6 +81,8 @@ class RegionReader:
     columns: np.ndarray | None
     mask: np.ndarray | None
     loops: dict[int, Loops] | None
+    mean: np.ndarray | None = None
+    train: np.ndarray | None = None
 
     def target(self, chrom: str, start: int, cells: Sequence[int]) -> np.ndarray:
         """Signals of a region, float16 [C, B, S]; NaN where missing or masked, or for cell -1."""
@@ -94,19 +98,60 @@ class RegionReader:
             found[:, self.mask[offset + first : offset + first + shape.bins] != 0] = np.nan
         return found
 
+    def means(
+        self, chrom: str, start: int, cells: Sequence[int], without_own: bool = True
+    ) -> np.ndarray:
+        """Mean signal of the training cells, float32 [C, B, S]; NaN = none.
+
+        Args:
+            without_own: a training cell is left out of its own.
+        """
+        usual = self._mean(chrom, int(start) // self.inputs.shape.bin_bp)
+        found = np.repeat(usual[None], len(cells), axis=0)
+        own = np.flatnonzero(np.isin(cells, self.train)) if without_own else ()
+        if len(own):
+            values = self.target(chrom, start, self.train).astype(np.float64)
+            known = ~np.isnan(values)
+            values[~known] = 0
+            total, n = values.sum(axis=0), known.sum(axis=0)
+            for k in own:
+                c = int(np.flatnonzero(self.train == cells[k])[0])
+                rest, others = total - values[c], n - known[c]
+                found[k] = np.divide(
+                    rest, others, out=np.full(rest.shape, np.nan), where=others > 0
+                )
+        return found
+
+    def _mean(self, chrom: str, first: int) -> np.ndarray:
+        return mean_of(self.mean, self.inputs, chrom, first, self.columns)
+
     def batch(
-        self, chroms: Sequence[str], starts: Sequence[int], cells: np.ndarray
+        self,
+        chroms: Sequence[str],
+        starts: Sequence[int],
+        cells: np.ndarray,
+        training: bool = False,
     ) -> dict[str, np.ndarray]:
         """`bases`, `motifs` (see `RegionInputs.read`), `expression` float32 [R, C, K], `target`
-        float16 [R, C, B, S], and `loops` float32 [R, loops, 6] where they are read.
+        float16 [R, C, B, S]; where they are read, `loops` float32 [R, loops, 6] and `mean` float32
+        [R, C, B, S], which is 0 and has no target where no training cell has a signal.
 
         Args:
             cells: places of each region's cells [R, C]; -1 = nobody, whose target is missing.
+            training: the mean is that of all training cells, else a cell is left out of its own.
         """
         found = self.inputs.read(chroms, starts)
         found["expression"] = self.vectors[np.maximum(cells, 0)]
         rows = list(zip(chroms, starts, cells, strict=True))
         found["target"] = np.stack([self.target(str(c), s, own) for c, s, own in rows])
+        if self.mean is not None:
+            # In training all cells get the same mean: without its own signal it would be low just
+            # where a cell is high, which tells more of the cell than its factors do.
+            means = [self.means(str(c), s, own, not training) for c, s, own in rows]
+            means = np.stack(means)
+            unknown = np.isnan(means)
+            found["target"][unknown] = np.nan
+            found["mean"] = np.where(unknown, np.float32(0), means)
         if self.loops is not None:
             found["loops"] = _padded([self._loops(str(c), int(s), own) for c, s, own in rows])
         return found
@@ -120,6 +165,29 @@ class RegionReader:
                 own = table[["first1", "last1", "first2", "last2", "weight"]].to_numpy(np.float32)
                 found.append(np.insert(own, 0, place, axis=1))
         return np.concatenate(found)
+
+
+def mean_of(
+    mean: np.ndarray,
+    inputs: RegionInputs,
+    chrom: str,
+    first: int,
+    columns: np.ndarray | None = None,
+) -> np.ndarray:
+    """Stored means of a region, float32 [B, S]; NaN where none is known, or outside.
+
+    Args:
+        mean: [genome.total(bin_bp), signals stored]. first: bin on the chromosome. columns: of the
+            signals; None: all.
+    """
+    shape, genome = inputs.shape, inputs.genome
+    i = genome.index(chrom)
+    offset = int(genome.offsets(shape.bin_bp)[i])
+    low, high = max(first, 0), min(first + shape.bins, int(genome.bins(shape.bin_bp)[i]))
+    out = np.full((shape.bins, mean.shape[1]), np.nan, np.float32)
+    if low < high:
+        out[low - first : high - first] = mean[offset + low : offset + high]
+    return out if columns is None else np.ascontiguousarray(out[:, columns])
 
 
 def _padded(lists: Sequence[np.ndarray]) -> np.ndarray:
@@ -143,7 +211,9 @@ def turned(batch: Mapping[str, np.ndarray], which: np.ndarray) -> dict[str, np.n
     bins = found["motifs"].shape[1]
     found["bases"][which] = reverse_complement(found["bases"][which])
     found["motifs"][which] = found["motifs"][which][:, ::-1]
-    found["target"][which] = found["target"][which][:, :, ::-1]
+    for key in ("target", "mean"):
+        if key in found:
+            found[key][which] = found[key][which][:, :, ::-1]
     if "loops" in found:
         own = found["loops"][which]
         own[..., 1:5] = bins - own[..., [2, 1, 4, 3]]

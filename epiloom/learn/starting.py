@@ -1,14 +1,15 @@
 """Training that begins with weights of another training: a new cell type on a trained trunk.
 
-Only weights are taken, never code. Figures on test chromosomes are held out only if the earlier
-training held them out as well; weights that do not tell are refused unless the user accepts it.
+Only weights are taken, never code. Figures on test chromosomes and on held-out cells are held out
+only if the earlier training held them out as well; weights that do not tell are refused unless the
+user accepts it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from epiloom.data.folds import PARTS
 from epiloom.learn import checkpoint
+from epiloom.learn.cell_settings import cells_by_part
 from epiloom.plan.errors import InputError
 
 log = logging.getLogger("epiloom")
@@ -39,7 +42,8 @@ def begin(spec: Any, net: nn.Module, settings: Mapping[str, Any], path: str | Pa
         path: a `weights.pt` made here, or a checkpoint of the model's authors.
 
     Raises:
-        InputError: no such weights, other sizes, or test chromosomes that the weights have seen.
+        InputError: no such weights, other sizes, or test chromosomes or held-out cells that the
+            weights have seen.
     """
     theirs, state = _read(spec, path)
     _check_seen(settings, theirs, path)
@@ -131,18 +135,52 @@ def _rows(rows: Tensor, known: list[str], tracks: list[str]) -> Tensor:
 
 
 def _check_seen(settings: Mapping[str, Any], theirs: Mapping[str, Any], path: str | Path) -> None:
+    """Refuse weights that have seen what is held out, or do not tell: chromosomes and cells."""
     if settings["start_seen"] == "allow":
         return
-    remedy = (
-        "hold other chromosomes out, or set models.*.start_seen: allow (the report then says that "
-        "the figures may not be held out)"
-    )
+    remedy = "or set models.*.start_seen: allow (the report then says that the figures may not be"
+    remedy += " held out)"
     tells = theirs.get("fold") and theirs.get("start_seen", "refuse") == "refuse"
     if not tells or theirs.get("windows", {}).get("split") == "random_windows":
-        raise InputError(path, f"does not tell which chromosomes it was trained on; {remedy}")
+        raise InputError(
+            path,
+            "does not tell which chromosomes it was trained on; hold other chromosomes out, "
+            f"{remedy}",
+        )
     seen = [c for c in settings["fold"]["test"] if c not in theirs["fold"]["test"]]
+    problems = []
     if seen:
         where = f"fold {settings['fold']['name']}"
-        raise InputError(
-            path, f"was not tested on {', '.join(seen)}, test chromosomes of {where}; {remedy}"
+        problems.append(
+            f"was not tested on {', '.join(seen)}, test chromosomes of {where}; hold other "
+            f"chromosomes out, {remedy}"
         )
+    problems += [f"{told}, {remedy}" for told in _seen_cells(settings, theirs)]
+    if problems:
+        raise InputError(path, problems)
+
+
+def _seen_cells(settings: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[str]:
+    """Held-out cells that earlier training saw; runs that do not name their cells have none."""
+    sides = _cells(settings)
+    if not sides["test"] and not sides["validation"]:
+        return
+    before = _cells(theirs)
+    if not before["train"]:
+        yield "does not tell which cells it was trained on; take weights that do"
+        return
+    for part, chose in (("test", before["validation"]), ("validation", [])):
+        if theirs.get("start"):  # what it began with may have seen any cell it did not hold out
+            kept = before["test"] + (before["validation"] if part == "validation" else [])
+            seen = [cell for cell in sides[part] if cell not in kept]
+        else:
+            seen = [cell for cell in sides[part] if cell in before["train"] + chose]
+        if seen:
+            yield f"was not held out from {', '.join(seen)}, {part} cells; hold other cells out"
+
+
+def _cells(settings: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Cells by part of a run that names them so, else none."""
+    if isinstance(settings.get("cells"), Mapping) or "train_cells" in settings:
+        return cells_by_part(settings)
+    return dict.fromkeys(PARTS, [])

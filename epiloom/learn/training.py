@@ -233,7 +233,7 @@ def _update(
     total = torch.zeros((), dtype=torch.float64, device=fabric.device)
     for k, (piece, batch) in enumerate(batches):
         with fabric.no_backward_sync(model, enabled=k < len(batches) - 1):
-            loss = spec.loss(model(*(batch[key] for key in spec.inputs)), batch)
+            loss = spec.loss(model(*spec.given(batch)), batch)
             fabric.backward(loss * (piece.weight * fabric.world_size))
         if piece.weight:
             total += loss.detach().double() * piece.weight
@@ -266,7 +266,7 @@ def _warm_up(
     """Examples that only warm a state up: a step would follow nothing but old momentum."""
     with torch.no_grad():
         for _, batch in batches:
-            model(*(batch[key] for key in spec.inputs))
+            model(*spec.given(batch))
     return 0.0
 
 
@@ -292,7 +292,7 @@ def _validate(
     pieces = (piece for (piece,) in plan)
     with torch.no_grad(), closing(loader.feed(valid, pieces, fabric.device, prefetch)) as batches:
         for piece, values in batches:
-            returned = model(*(values[key] for key in spec.inputs))
+            returned = model(*spec.given(values))
             loss = spec.loss(returned, values)
             part = agreement.sums(spec, settings, returned, values)
             moments = torch.zeros_like(part) if moments is None else moments

@@ -147,6 +147,13 @@ def simulation(config: dict) -> Iterator[str]:
             if name not in made:
                 where = "cells" if key == "cells" else "assays"
                 yield f"{key}: '{name}' is not simulated; add it to simulate.{where}"
+    if (sim["lineages"] or 1) > len(sim["cells"]):
+        yield (
+            f"simulate.lineages: {sim['lineages']} of {len(sim['cells'])} cells; give as many at most"
+        )
+    for name in sim["read_cells"] or ():
+        if name not in sim["cells"]:
+            yield f"simulate.read_cells: '{name}' is not in simulate.cells; add it there"
 
 
 def datasets(config: dict, cards: dict[str, dict], others: Sequence[str]) -> Iterator[str]:

@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from epiloom.plan import activity, channels, sequence, studies, unprofiled
+from epiloom.plan import activity, channels, sequence, studies, unprofiled, unprofiled_asked
 from epiloom.plan.errors import InputError
 from epiloom.plan.runs import Plan, example_files
 
@@ -23,6 +23,7 @@ def shown(plan: Plan) -> list[str]:
         *(f"results/tables/{model}.tsv" for model in plan.config["models"]),
         *channels.shown(plan),
         *unprofiled.shown(plan),
+        *unprofiled_asked.asked(plan),
         *(f"results/{model}/{run}/{name}" for model, run in plan.gene_runs for name in per_run),
         *sequence.shown(plan),
         *activity.tables(plan),
@@ -145,6 +146,8 @@ def as_dict(plan: Plan) -> dict:
         "targets": {name: target.description for name, target in plan.targets.items()},
         "studies": [*activity.tables(plan), *studies.results(plan)],
         "asked": sequence.asked(plan),
+        "cell_models": unprofiled_asked.described(plan),
+        "asked_cells": unprofiled_asked.asked(plan),
         "sources": [
             {"key": s.key, "path": path, "url": s.local or s.url} for path, s in plan.files.items()
         ],

@@ -39,7 +39,6 @@ def bin_bp(plan: Plan) -> int:
 def check(plan: Plan) -> Iterator[str]:
     """Problems of the models of DNA and of the block `targets`, as lines."""
     options = plan.config["targets"]
-    yield from _check_asked(plan)
     for model in models(plan):
         own = plan.config["models"][model]
         size, stride = own["bin_bp"], own["stride_bp"]
@@ -83,9 +82,9 @@ def check(plan: Plan) -> Iterator[str]:
 
 def _check_asked(plan: Plan) -> Iterator[str]:
     asked = plan.config["interpret"]
-    for key in ("regions", "mutagenesis"):
+    for key in ("regions", "mutagenesis", "contacts"):
         for text in asked[key]:
-            if not _REGION.fullmatch(text):
+            if not _is_region(text):
                 yield f"interpret.{key}: '{text}' is no region; give CHROM:START-END, 0-based"
     known = ["all", *chromosomes(plan.config)]
     for name in asked["tracks"]:
@@ -104,9 +103,15 @@ def add(plan: Plan, root: Path, add_file: Callable[..., str], folds: list[dict])
     Returns:
         Problems, as lines.
     """
-    if not models(plan):
+    from epiloom.plan import unprofiled_asked
+
+    if not models(plan) and not _of_cells(plan):
         return []
-    if problems := list(check(plan)):
+    problems = [*_check_asked(plan), *unprofiled_asked.add(plan, add_file)]
+    _add_asked(plan, add_file)
+    if not models(plan):
+        return problems
+    if problems := [*problems, *check(plan)]:
         return problems
     plan.targets.update(_targets(plan, root, add_file))
     plan.inputs["genome_fasta"] = add_file("genome_fasta")
@@ -118,6 +123,18 @@ def add(plan: Plan, root: Path, add_file: Callable[..., str], folds: list[dict])
         plan.inputs["within"] = add_file("own_regions", "sequence.windows.within", within, **where)
     for model in models(plan):
         add_start(plan, model, folds, add_file)
+    if plan.config["interpret"]["motifs"]:
+        plan.inputs["hocomoco_meme"] = add_file("hocomoco_meme")
+    return []
+
+
+def _of_cells(plan: Plan) -> bool:
+    """Whether a model of cells never profiled is asked the same questions."""
+    return any(plan.cards[model]["dataset"] == "regions" for model in plan.config["models"])
+
+
+def _add_asked(plan: Plan, add_file: Callable[..., str]) -> None:
+    """Put files of variants and regions that trained models are asked into the plan."""
     asked = plan.config["interpret"]
     if asked["variants"] and asked["variants"] != PLANTED:
         where = {"cell": "all", "mark": "variants"}
@@ -129,9 +146,6 @@ def add(plan: Plan, root: Path, add_file: Callable[..., str], folds: list[dict])
         plan.inputs["asked_regions"] = add_file(
             "own_regions", "interpret.bed", asked["bed"], **where
         )
-    if asked["motifs"]:
-        plan.inputs["hocomoco_meme"] = add_file("hocomoco_meme")
-    return []
 
 
 def add_start(plan: Plan, model: str, folds: list[dict], add_file: Callable[..., str]) -> None:
@@ -244,16 +258,35 @@ def variants(plan: Plan, settings: dict) -> str | list[str]:
     return plan.inputs.get("variants", [])
 
 
+def _is_region(text: str) -> bool:
+    if not _REGION.fullmatch(text):
+        return False
+    _, start, end = region_parts(text)
+    return start < end
+
+
+def region_parts(text: str) -> tuple[str, int, int]:
+    """Chromosome, start and end of a region that was checked."""
+    chrom, *ends = _REGION.fullmatch(text).groups()
+    start, end = (int(number.replace(",", "") or 0) for number in ends)
+    return chrom, start, end
+
+
 def region_name(text: str) -> str:
     """A region as part of a file's name: `chr1:1,000-2,000` is `chr1_1000-2000`."""
-    chrom, start, end = _REGION.fullmatch(text).groups()
-    return f"{chrom}_{start.replace(',', '')}-{end.replace(',', '')}"
+    chrom, start, end = region_parts(text)
+    return f"{chrom}_{start}-{end}"
 
 
 def places(plan: Plan) -> list[str]:
     """What may be predicted as bigWigs: a chromosome, `all` of them, or the regions of `bed`."""
-    given = ["bed"] if plan.config["interpret"]["bed"] else []
-    return ["all", *given, *chromosomes(plan.config)] if models(plan) else []
+    return named_places(plan.config) if models(plan) else []
+
+
+def named_places(config: dict) -> list[str]:
+    """The same of a configuration, for any kind of model."""
+    given = ["bed"] if config["interpret"]["bed"] else []
+    return ["all", *given, *chromosomes(config)]
 
 
 def asked(plan: Plan) -> list[str]:

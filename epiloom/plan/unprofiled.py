@@ -119,9 +119,18 @@ def motif_tfs(plan: Plan) -> list[str] | None:
 
 
 def loop_options(plan: Plan) -> dict:
-    """Which loops count, and how much."""
-    asked = next((plan.config["models"][m]["loops"] for m in models(plan)), {})
-    return {key: asked[key] for key in ("max_q", "weight") if key in asked}
+    """Which loops count, and how much; `assembly` is the one that their table is on."""
+    for model in models(plan):
+        asked = plan.config["models"][model]["loops"]
+        own = {key: asked[key] for key in ("max_q", "weight")}
+        return own | {"assembly": loop_assembly(plan, model)}
+    return {}
+
+
+def loop_assembly(plan: Plan, model: str) -> str:
+    """Assembly of the loops' table; a simulated genome has no other."""
+    asked = plan.config["models"][model]["loops"]["assembly"]
+    return plan.assembly if plan.config["simulate"] or not asked else asked
 
 
 def motif_set(plan: Plan) -> str:

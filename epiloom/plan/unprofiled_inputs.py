@@ -17,6 +17,7 @@ from epiloom.plan.unprofiled import (
     SIGNALS,
     asked_signals,
     cells,
+    loop_assembly,
     loop_cells,
     models,
     parts,
@@ -339,6 +340,9 @@ def _add_loops(plan: Plan, root: Path, add_file: Callable[..., str], model: str)
             plan.inputs[f"loops.{cell}"] = _simulated_loops(plan)
         else:
             plan.inputs[f"loops.{cell}"] = add_file("hichip_loops", cell=cell)
+    theirs = loop_assembly(plan, model)
+    if loop_cells(plan, model) and theirs != plan.assembly:
+        plan.inputs["loops_chain"] = add_file(f"liftover_{theirs}_{plan.assembly}")
     if not loop_cells(plan, model):
         yield f"loops.file: '{own}' is there for no cell; correct the path, or name loops.cells"
 

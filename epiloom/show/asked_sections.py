@@ -1,9 +1,10 @@
-"""Sections of the report on what models of DNA were asked: variants, motifs, bases, regions."""
+"""Sections of the report on what models of DNA and of cells were asked, and what they answer."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,35 +39,101 @@ REGION_CAPTION = (
 )
 
 
+CELLS_CAPTION = (
+    "Predicted (line) and measured (filled) signal of every asked cell, and the mean of the "
+    "training cells (thin line), which knows the place but not the cell; rows of a signal share "
+    "their scale. Good: the line follows what was measured where that differs from the mean, and "
+    "its r is above that of the mean. A cell of one's own has nothing measured: believe it as far "
+    "as the test cells."
+)
+FACTORS_CAPTION = (
+    "The factors that make up most of the signals around the place, by gradient times expression. "
+    "Good: factors known of the cell type lead, and cells differ by factors that they have or "
+    "lack. A factor may stand for another one with the same motif or the same expression."
+)
+CONTACTS_CAPTION = (
+    "Attention between the bins around the region (above the diagonal) and loops observed in the "
+    "cell (below). Good: both triangles mirror each other away from the diagonal. Of a model "
+    "trained without loops (contact_weight 0) nothing but a resemblance can be expected."
+)
+LOOPS_CAPTION = (
+    "Loops against pairs of stretches that are as far apart and have none: area under the "
+    "precision-recall curve. Good: the model above the dashed line (what distance alone gives), "
+    "and above the loops of the other training cells, which are what one would guess without it."
+)
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What a section says of one kind of model.
+
+    `single`: title and caption of figures by name; `several`: the same by folder.
+    """
+
+    title: str
+    says: str
+    good: str
+    single: dict[str, tuple[str, str]]
+    several: dict[str, tuple[str, str]]
+
+
+OF_DNA = _Kind(
+    "What {model} reads in DNA, {run}",
+    "The trained model is asked about single variants, every base of a region, and the "
+    "motifs that it has learnt.",
+    "Variants that break a binding site lower the prediction nearby and their spread over "
+    "strands and shifts is smaller than the score; motifs resemble those of known factors of "
+    "the cell type; bases that matter stand together in words of 6 to 20. A model tells what "
+    "it has learnt, not what the cell would do: an unexpected answer is a reason for an "
+    "experiment.",
+    {"variants.truth": ("Planted variants", PLANTED_CAPTION), "motifs": ("Motifs", MOTIF_CAPTION)},
+    {"mutagenesis": ("Every base of", MAP_CAPTION), "predict": ("Along", REGION_CAPTION)},
+)
+OF_CELLS = _Kind(
+    "What {model} says of cells, {run}",
+    "The trained model is asked about regions, variants, factors and contacts in cells that it "
+    "knows by the expression of their factors alone.",
+    "Predictions follow what was measured in test cells better than the mean of the training "
+    "cells does; variants act in the cells that have the factor whose site they change; attention "
+    "finds the loops of cells that were held out. A model tells what it has learnt, not what the "
+    "cell would do: an unexpected answer is a reason for an experiment.",
+    {"loops": ("Loops", LOOPS_CAPTION), "variants.truth": ("Planted variants", PLANTED_CAPTION)},
+    {
+        "predict": ("Along", CELLS_CAPTION),
+        "factors": ("Factors around", FACTORS_CAPTION),
+        "contacts": ("Contacts around", CONTACTS_CAPTION),
+    },
+)
+
+
 def asked_sections(found: Results) -> list[Section]:
-    """One section per run of a model of DNA that was asked anything."""
-    asked = found.plan.get("asked") or []
+    """One section per run of a model of DNA or of cells that was asked anything."""
     made = []
-    for run in found.sequence:
-        if run.shuffled:
-            continue
-        paths = [path for path in asked if Path(path).parts[:3] == Path(run.folder).parts[:3]]
-        section = _section(found, run, paths)
-        if section is not None:
-            made.append(section)
+    for kind, runs, key in (
+        (OF_DNA, found.sequence, "asked"),
+        (OF_CELLS, found.unprofiled, "asked_cells"),
+    ):
+        asked = found.plan.get(key) or []
+        for run in runs:
+            if run.shuffled:
+                continue
+            paths = [path for path in asked if Path(path).parts[:3] == Path(run.folder).parts[:3]]
+            section = _section(found, run, paths, kind)
+            if section is not None:
+                made.append(section)
     return made
 
 
-def _section(found: Results, run: Run, paths: list[str]) -> Section | None:
+def _section(found: Results, run: Run, paths: list[str], kind: _Kind) -> Section | None:
     folder = found.work / run.folder
-    there = [path for path in _pictures(folder) if path.exists()]
+    there = [path for path in _pictures(folder, kind) if path.exists()]
     if not paths and not there:
         return None
     section = Section(
         f"asked-{run.model}-{run.name}".replace(".", "-"),
-        f"What {model_name(run.model)} reads in DNA, {run.name}",
-        "The trained model is asked about single variants, every base of a region, and the "
-        "motifs that it has learnt.",
-        "Variants that break a binding site lower the prediction nearby and their spread over "
-        "strands and shifts is smaller than the score; motifs resemble those of known factors of "
-        "the cell type; bases that matter stand together in words of 6 to 20. A model tells what "
-        "it has learnt, not what the cell would do: an unexpected answer is a reason for an "
-        "experiment.",
+        kind.title.format(model=model_name(run.model), run=run.name),
+        kind.says,
+        kind.good,
         [path for path in paths if path.endswith((".tsv", ".png"))],
     )
     section.truth = list(_truth(found, run))
@@ -76,7 +143,7 @@ def _section(found: Results, run: Run, paths: list[str]) -> Section | None:
     )
     section.truth_of = "track"
     section.strongest = _strongest(found, run)
-    shown = list(_drawn(folder))
+    shown = list(_drawn(folder, kind))
     section.figures = [_figure(path, title, caption) for title, path, caption in shown]
     more = len(there) - len(shown)
     if more > 0:
@@ -104,32 +171,27 @@ def _strongest(found: Results, run: Run) -> list[dict[str, Any]]:
     return own.reindex(columns=[*SCORED, *extra]).to_dict("records")
 
 
-def _pictures(folder: Path) -> list[Path]:
+def _pictures(folder: Path, kind: _Kind) -> list[Path]:
     """Where figures lie, in the order of the page."""
-    single = [folder / "variants.truth.png", folder / "motifs.png"]
+    single = [folder / f"{name}.png" for name in kind.single]
     return [
         *single,
-        *sorted(folder.glob("mutagenesis/*.png")),
-        *sorted(folder.glob("predict/*.png")),
+        *(path for name in kind.several for path in sorted(folder.glob(f"{name}/*.png"))),
     ]
 
 
-def _drawn(folder: Path) -> Iterator[tuple[str, Path, str]]:
+def _drawn(folder: Path, kind: _Kind) -> Iterator[tuple[str, Path, str]]:
     """Title, file and caption of the figures that the page shows."""
-    known = {
-        "variants.truth": ("Planted variants", PLANTED_CAPTION),
-        "motifs": ("Motifs", MOTIF_CAPTION),
-    }
-    several = {"mutagenesis": ("Every base of", MAP_CAPTION), "predict": ("Along", REGION_CAPTION)}
-    count = dict.fromkeys(several, 0)
-    for path in _pictures(folder):
+    count = dict.fromkeys(kind.several, 0)
+    for path in _pictures(folder, kind):
         if not path.exists():
             continue
-        if path.stem in known and path.parent == folder:
-            yield known[path.stem][0], path, known[path.stem][1]
+        if path.parent == folder:
+            title, caption = kind.single[path.stem]
+            yield title, path, caption
         elif count[path.parent.name] < PICTURES:
             count[path.parent.name] += 1
-            title, caption = several[path.parent.name]
+            title, caption = kind.several[path.parent.name]
             yield f"{title} {path.stem.replace('_', ':', 1)}", path, caption
 
 

@@ -79,6 +79,8 @@ _STYLE = {
 MODEL_NAMES = {"promoter_cnn": "promoter CNN", "chromoformer": "Chromoformer"}
 MODEL_NAMES |= {"epiformer": "Epiformer", "gc_conservation": "GC and conservation"}
 MODEL_NAMES |= {"epi_lstm": "Epi-LSTM", "pca": "PCA"}
+MODEL_NAMES |= {"epigept": "EpiGePT", "training_mean": "training mean"}
+MODEL_NAMES |= {"wrong_cell": "wrong cell's TFs", "training_loops": "loops of training cells"}
 MODEL_NAMES |= {"kmer_ridge": "k-mers (ridge)", "other_cells": "other tracks (mean)"}
 UNITS = {
     "reads": "read depth (reads per base)",

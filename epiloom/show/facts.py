@@ -63,6 +63,11 @@ def cell_group(cell: str) -> str:
     return group_of(_table("cell").get(cell))
 
 
+def name_of_cell(cell: str) -> str:
+    """A cell's name in Roadmap; empty for any other cell."""
+    return str(_table("cell").get(cell, {}).get("name", ""))
+
+
 def is_active(mark: str) -> bool:
     """Whether a mark is one of active promoters."""
     return _table("mark").get(mark, {}).get("group") == "active promoter"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from epiloom.show import missing_latents
+from epiloom.show import missing_cells, missing_latents
 from epiloom.show.facts import reads_partners
 from epiloom.show.results import Results, Run, track_names
 from epiloom.show.track_example import target_paths
@@ -95,7 +95,7 @@ def _planned(found: Results) -> Iterator[_Planned]:
     """Everything the plan asks for, in the order of the work."""
     signals = {f"{run.cell}-{mark}" for run in found.runs for mark in run.marks.split("+")}
     signals |= {track.rpartition(".")[0] for track in track_names(found)}
-    signals |= missing_latents.channel_signals(found.plan)
+    signals |= missing_latents.channel_signals(found.plan) | missing_cells.cell_signals(found.plan)
     targets = list(found.plan.get("targets") or {})
 
     @functools.cache  # a thousand tracks are looked for in thousands of logs
@@ -131,6 +131,8 @@ def _planned(found: Results) -> Iterator[_Planned]:
     for run in found.sequence if found.plan else ():
         yield _sequence_run(run, aim, shared)
     for row in missing_latents.planned(found, about, shared):
+        yield _Planned(*row)
+    for row in missing_cells.planned(found, about, shared):
         yield _Planned(*row)
     for path in found.plan.get("studies") or ():
         yield _study(path, about, shared)

@@ -17,13 +17,16 @@ from epiloom.show import report_tables as tables
 from epiloom.show.answer import CLASSIFICATION, comparisons, models_of
 from epiloom.show.asked_sections import asked_sections
 from epiloom.show.canvas import fixed, marks_name, model_name, predictor_name
+from epiloom.show.cell_results import read_cells
 from epiloom.show.checks import curve_warnings, qc_warnings, worst_genes
 from epiloom.show.compare import compare
 from epiloom.show.latent_results import read_latents
 from epiloom.show.marks import mark_table
 from epiloom.show.missing import asked_tables, gaps, others, read_logs
+from epiloom.show.missing_cells import asked as asked_of_cells
 from epiloom.show.missing_latents import asked_tasks
 from epiloom.show.plots_data import MAX_MISSING, duration, memory
+from epiloom.show.report_cells import cell_part
 from epiloom.show.report_latents import latent_part
 from epiloom.show.report_tracks import track_part
 from epiloom.show.results import Results, read, track_names
@@ -87,12 +90,14 @@ def _context(found: Results, partial: bool) -> dict[str, Any]:
     plan = found.plan
     tracks = track_part(found, read_tracks(found))
     latents = latent_part(found, read_latents(found))
+    cells = cell_part(found, read_cells(found))
     context = {
         **_data(found),
         **_models(found),
         "about_genes": found.about_genes,
         "tracks": tracks,
         "latents": latents,
+        "cells": cells,
         "question": tables.question(found),
         "studies": [*asked_sections(found), *sections(found)],
         "plan": plan,
@@ -118,9 +123,10 @@ def _context(found: Results, partial: bool) -> dict[str, Any]:
 
 def _expected(found: Results) -> int:
     """Runs, tracks, studies and questions of the plan."""
-    runs, plan = len(found.runs) + len(found.sequence), found.plan
+    runs, plan = len(found.runs) + len(found.sequence) + len(found.unprofiled), found.plan
     tracks = len(track_names(found)) + len(plan.get("targets") or {})
-    asked = len(asked_tables(found)) + len(found.frames) * (1 + len(asked_tasks(found)))
+    asked = len(asked_of_cells(found)) + len(asked_tables(found))
+    asked += len(found.frames) * (1 + len(asked_tasks(found)))
     return runs + tracks + len(plan.get("studies") or []) + asked
 
 

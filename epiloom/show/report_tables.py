@@ -26,6 +26,7 @@ def question(found: Results) -> str:
     parts = ["which histone mark predicts expression"] if found.about_genes else []
     parts += ["how well does DNA predict the signal"] if found.sequence else []
     parts += [f"how much of the epigenome do {_numbers(found)} keep"] if found.frames else []
+    parts += ["how well are cells predicted that were never profiled"] if found.unprofiled else []
     *first, last = parts
     text = f"{', '.join(first)}, and {last}?" if first else f"{last}?"
     return text[0].upper() + text[1:]
@@ -41,7 +42,7 @@ def digest(found: Results) -> list[tuple[str, str]]:
     """(key, value) of what was run, in the order a reader asks for it."""
     plan = found.plan
     config = plan.get("config") or {}
-    runs = [*found.runs, *found.sequence, *found.frames]
+    runs = [*found.runs, *found.sequence, *found.frames, *found.unprofiled]
     models = sorted({run.model for run in runs}, key=model_order)
     marks = plan.get("marks") or sorted({m for run in found.runs for m in run.marks.split("+")})
     cells = "; ".join(found.cell_name(cell) for cell in found.cells)
@@ -51,6 +52,7 @@ def digest(found: Results) -> list[tuple[str, str]]:
         ("marks", ", ".join(marks) if found.about_genes else ""),
         ("tracks predicted from DNA", _told_targets(plan)),
         ("tracks compressed", _told_channels(plan)),
+        ("cells predicted", _told_cells(plan)),
         ("downstream tasks", ", ".join(map(task_name, asked_tasks(found)))),
         ("models", ", ".join(full_name(model, config) for model in models)),
         ("runs", _count_runs(runs)),
@@ -87,9 +89,25 @@ def _told_channels(plan: dict[str, Any]) -> str:
     return "; ".join(f"{model_name(model)}: {text}" for model, text in told.items())
 
 
+def _told_cells(plan: dict[str, Any]) -> str:
+    """`3 signals of 11 cells: 7 train, 1 validates, 3 are held out`, by model."""
+    told = {}
+    for row in plan.get("cell_models") or []:
+        cells = row.get("cells") or {}
+        train, chosen, test = (len(cells.get(s) or ()) for s in ("train", "validation", "test"))
+        told[row["model"]] = (
+            f"{len(row.get('signals') or ())} signals of {train + chosen + test} cells: {train} "
+            f"for training, {chosen} for validation, {test} held out"
+        )
+    if len(told) < 2:
+        return "".join(told.values())
+    return "; ".join(f"{model_name(model)}: {text}" for model, text in told.items())
+
+
 def _short(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_short(item)}" for key, item in value.items())
+        told = {key: item for key, item in value.items() if item is not None}
+        return ", ".join(f"{key} {_short(item)}" for key, item in told.items())
     if isinstance(value, (list, tuple)):
         return ", ".join(str(item) for item in value)
     if isinstance(value, bool):
@@ -124,7 +142,7 @@ def folds(
         for name, fold in swapped.items():
             turned = {"validation": fold.get("test"), "test": fold.get("validation")}
             folds.setdefault(name, turned)
-    for run in (*found.runs, *found.sequence, *found.frames):
+    for run in (*found.runs, *found.sequence, *found.frames, *found.unprofiled):
         folds.setdefault(run.fold, {})
     made = []
     for name, fold in folds.items():
@@ -222,7 +240,8 @@ def commands(found: Results) -> list[tuple[str, str]]:
     options = found.plan.get("options", f"--cores all{given}")
     edited = config or "config/config.yaml"
     rows = []
-    runs = [run for run in (*found.runs, *found.sequence, *found.frames) if not run.shuffled]
+    runs = [*found.runs, *found.sequence, *found.frames, *found.unprofiled]
+    runs = [run for run in runs if not run.shuffled]
     if runs:
         folder = str(runs[0].folder)
         metrics, weights = (shlex.quote(f"{folder}/{n}") for n in ("metrics.tsv", "weights.pt"))
@@ -232,8 +251,10 @@ def commands(found: Results) -> list[tuple[str, str]]:
         rows.append(
             ("train one model again from the start", f"snakemake {weights} --force {options}")
         )
-    of_dna = found.sequence and not (found.about_genes or found.frames)
+    of_dna = found.sequence and not (found.about_genes or found.frames or found.unprofiled)
     add = "a track: edit targets" if of_dna else "a mark or a cell: edit marks or cells"
+    if found.unprofiled and not (found.about_genes or found.frames or found.sequence):
+        add = f"a cell or hold out another: edit models.{found.unprofiled[0].model}"
     rows.append((f"add {add} in {edited}, then look", f"snakemake -n {options}"))
     rows.append(("run it: only what is new is computed", f"snakemake {options}"))
     reads = [track for track in track_names(found) if track.endswith(".reads")]

@@ -62,11 +62,13 @@ class Results:
     unreadable: list[str] = field(default_factory=list)
     sequence: list[Run] = field(default_factory=list)  # of models of DNA; no cell, no marks
     frames: list[Run] = field(default_factory=list)  # of models that compress all tracks; the same
+    unprofiled: list[Run] = field(default_factory=list)  # of models that predict cells; the same
 
     @property
     def about_genes(self) -> bool:
         """Whether marks, genes and their models are part of it, beside or without other models."""
-        return bool(self.runs or self.plan.get("tracks")) or not (self.sequence or self.frames)
+        others = self.sequence or self.frames or self.unprofiled
+        return bool(self.runs or self.plan.get("tracks")) or not others
 
     @property
     def cells(self) -> dict[str, str]:
@@ -85,10 +87,11 @@ def read_metrics(work: str | Path, plan: dict[str, Any] | None) -> Results:
     work = Path(work)
     unreadable: list[str] = []
     plan = _plan(work, plan, unreadable)
-    other = plan.get("sequence") or plan.get("frames")
+    other = any(plan.get(kind) for kind in ("sequence", "frames", "cell_models"))
     runs = planned_runs(plan) or ([] if other else found_runs(work))
     found = Results(work, plan, runs, pd.DataFrame(), unreadable=unreadable)
     found.sequence, found.frames = sequence_runs(work, plan), frame_runs(work, plan)
+    found.unprofiled = unprofiled_runs(work, plan)
     found.metrics = _metrics(found)
     return found
 
@@ -196,6 +199,17 @@ def frame_runs(work: Path, plan: dict[str, Any]) -> list[Run]:
     return [Run(model, run, "", "", run) for model, run in rows]
 
 
+def unprofiled_runs(work: Path, plan: dict[str, Any]) -> list[Run]:
+    """Runs of models that predict cells, named {fold}: those of the plan, else with results."""
+    rows = [(row["model"], row["run"]) for row in plan.get("cell_models") or []]
+    if not plan:
+        models = [path.parent.name for path in work.glob("results/*/regions.bed")]
+        ends = ("history.tsv", "metrics.tsv")
+        paths = [path for m in models for end in ends for path in work.glob(f"results/{m}/*/{end}")]
+        rows = sorted({(path.parent.parent.name, path.parent.name) for path in paths})
+    return [Run(model, run, "", "", run) for model, run in rows]
+
+
 def found_runs(work: Path) -> list[Run]:
     """The runs that left a table, from their folders' names {cell}.{marks}.{fold}[.shuffled]."""
     runs = {}
@@ -234,8 +248,8 @@ def _metrics(found: Results) -> pd.DataFrame:
     """
     tables = []
     models = {run.model for run in found.runs} | set(_configured_models(found.plan))
-    others = {run.model for run in (*found.sequence, *found.frames)}  # theirs has other columns
-    models = sorted(models - others)
+    others = (*found.sequence, *found.frames, *found.unprofiled)  # theirs has other columns
+    models = sorted(models - {run.model for run in others})
     for model in models:
         table = table_of(
             found.work / "results" / "tables" / f"{model}.tsv", METRICS, found.unreadable

@@ -29,12 +29,20 @@ from epiloom.data.motif_sets import MotifSet
 from epiloom.data.motifs import Scanner
 from epiloom.data.sequence import stored_bases
 from epiloom.data.tf_expression import Reference, coding_rows, factor_rows, read_vectors
+from epiloom.data.vectors import read_about
 from epiloom.learn import devices
-from epiloom.learn.cell_evaluation import predict_cells
-from epiloom.learn.cell_settings import BELONGS, agreed, columns_of, open_block
+from epiloom.learn.cell_evaluation import CELLS, predict_cells
+from epiloom.learn.cell_settings import (
+    BELONGS,
+    agreed,
+    cells_by_part,
+    columns_of,
+    open_block,
+    open_mean,
+)
 from epiloom.learn.evaluation import load_weights
 from epiloom.learn.predict_regions import Block, predict_regions
-from epiloom.learn.region_reader import RegionInputs
+from epiloom.learn.region_reader import RegionInputs, mean_of
 from epiloom.learn.region_windows import CENTRED, Region, Tiling
 from epiloom.plan.errors import InputError
 
@@ -48,6 +56,8 @@ class Asked:
 
     Attributes:
         settings: those of its weights. scanner: finds motifs anew; None: only stored scores.
+        mean: of training cells, float16 [bins of the genome, signals stored], and columns of the
+            model's signals (None: all); None: not among the files.
     """
 
     spec: Any
@@ -57,6 +67,7 @@ class Asked:
     reference: Reference
     scanner: Scanner | None
     device: torch.device
+    mean: tuple[np.ndarray, np.ndarray | None] | None = None
 
     @classmethod
     def open(
@@ -71,8 +82,8 @@ class Asked:
         """Open a model.
 
         Args:
-            files: `manifest`, `motifs`, `motif_flags`, `motif_facts` and `reference`, as
-                `RegionTable.read` takes them.
+            files: `manifest`, `motifs`, `motif_flags`, `motif_facts`, `reference`, and if wanted
+                `mean` and `mean_facts`, as `RegionTable.read` takes them.
             motifs: the set that the stored scores are of; needed for variants, and for regions that
                 were not scanned.
 
@@ -93,7 +104,8 @@ class Asked:
         inputs = RegionInputs(genome, shape, bases, block, columns)
         scanner = Scanner(motifs, block.step) if motifs is not None else None
         place = torch.device(devices.pick_device(device))
-        return cls(spec, net.to(place), settings, inputs, reference, scanner, place)
+        mean = _opened_mean(files, settings, genome)
+        return cls(spec, net.to(place), settings, inputs, reference, scanner, place, mean)
 
     @property
     def genome(self) -> Genome:
@@ -165,17 +177,59 @@ class Asked:
         widest = int(self.scanner.motifs.widths.max())
         return -(-widest // self.shape.bin_bp) * self.shape.bin_bp
 
+    def mean_signals(self, chrom: str, start: int) -> np.ndarray:
+        """Mean of the training cells in a window, float32 [B, S] (log1p); NaN = none is known."""
+        if self.mean is None:
+            raise InputError("mean", "is not among the files; give the mean of the training cells")
+        values, columns = self.mean
+        return mean_of(values, self.inputs, chrom, start // self.shape.bin_bp, columns)
+
     def batch(
-        self, bases: np.ndarray, codes: np.ndarray, vectors: np.ndarray
+        self,
+        bases: np.ndarray,
+        codes: np.ndarray,
+        vectors: np.ndarray,
+        places: Sequence[tuple[str, int]] = (),
     ) -> dict[str, torch.Tensor]:
-        """Inputs of the network on its device: windows [n, ...], each with all cells."""
+        """Inputs of the network on its device: windows [n, ...], each with all cells.
+
+        `places`: chromosome and start of each window, for models that start from the mean.
+        """
         cells = np.broadcast_to(vectors, (len(bases), *vectors.shape))
         arrays = {"bases": bases, "motifs": codes, "expression": cells}
+        if self.settings.get("from_mean"):
+            usual = np.stack([np.nan_to_num(self.mean_signals(*place)) for place in places])
+            arrays["mean"] = np.repeat(usual[:, None], len(vectors), axis=1)
         return {k: torch.tensor(v, device=self.device) for k, v in arrays.items()}
 
-    def predict(self, bases: np.ndarray, codes: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-        """Signals in units of the network (log1p), float32 [n, C, B, S]."""
-        return predict_cells(self.spec, self.net, self.batch(bases, codes, vectors))
+    def predict(
+        self,
+        bases: np.ndarray,
+        codes: np.ndarray,
+        vectors: np.ndarray,
+        places: Sequence[tuple[str, int]] = (),
+    ) -> np.ndarray:
+        """Signals in units of the network (log1p), float32 [n, C, B, S]; see `batch`."""
+        return predict_cells(self.spec, self.net, self.batch(bases, codes, vectors, places))
+
+    def at(self, chrom: str, start: int, vectors: np.ndarray) -> dict[str, torch.Tensor]:
+        """`batch` of the window from `start` on, with some cells."""
+        bases, codes = self.window(chrom, start), self.codes(chrom, start)
+        return self.batch(bases[None], codes[None], vectors, [(chrom, start)])
+
+    def attention(self, chrom: str, start: int, vectors: np.ndarray) -> np.ndarray:
+        """Attention between the bins of a window, mean of the last layer's heads.
+
+        From bins (rows, which sum to 1) to bins, float32 [C, B, B]; `start` is on the grid of bins.
+        """
+        size, found = self.shape.bin_bp, []
+        if start % size:
+            raise InputError(f"{chrom}:{start}", f"is no multiple of {size}; shift it")
+        for first in range(0, len(vectors), CELLS):
+            batch = self.at(chrom, start, vectors[first : first + CELLS])
+            with torch.inference_mode():
+                found.append(self.net.contacts(*self.spec.given(batch))[0].float().cpu().numpy())
+        return np.concatenate(found)
 
     def scaled(self, values: np.ndarray, scale: str) -> np.ndarray:
         """Values as they are (log1p), or as signals (linear)."""
@@ -186,6 +240,16 @@ class Asked:
                 "scale", "probabilities have no linear scale; take log1p (as they are)"
             )
         return np.expm1(values) if scale == "linear" else values
+
+
+def _opened_mean(
+    files: Mapping[str, Any], settings: Mapping[str, Any], genome: Genome
+) -> tuple[np.ndarray, np.ndarray | None] | None:
+    if not files.get("mean"):
+        return None
+    signals = read_about(files["mean_facts"], genome)["signals"]
+    values = open_mean(files, cells_by_part(settings)["train"], genome)
+    return values, columns_of(settings["signals"], signals)
 
 
 # --- tracks ---------------------------------------------------------------------------------------
@@ -231,7 +295,7 @@ def predicted(
     def predict(places: np.ndarray, _: np.ndarray) -> np.ndarray:
         rows = [(chromosomes[int(i)], int(start)) for i, start in places]
         bases = np.stack([asked.window(*row) for row in rows])
-        made = asked.predict(bases, np.stack([asked.codes(*row) for row in rows]), vectors)
+        made = asked.predict(bases, np.stack([asked.codes(*row) for row in rows]), vectors, rows)
         return made.transpose(0, 1, 3, 2).reshape(len(rows), -1, asked.shape.bins)
 
     tiling = tiling or Tiling(int(OVERLAP * asked.shape.bins), CENTRED.anchor)
@@ -272,23 +336,16 @@ def rank_factors(
     start = shape.around(position)
     low, high = ((p - start) // shape.bin_bp for p in (position - reach_bp, position + reach_bp))
     near = slice(max(low, 0), min(high + 1, shape.bins))
-    codes = asked.codes(chrom, start)
-    batch = asked.batch(asked.window(chrom, start)[None], codes[None], vector[None])
-    inputs = [batch[key] for key in asked.spec.inputs]
+    batch = asked.at(chrom, start, vector[None])
+    codes = batch["motifs"][0].cpu().numpy()
     columns, bins = [names.index(s) for s in chosen], range(near.start, near.stop)
-    slope = asked.net.gradient(*inputs, signals=columns, bins=bins)
+    slope = asked.net.gradient(*asked.spec.given(batch), signals=columns, bins=bins)
     with torch.no_grad():
         parts = slope * asked.net.features(batch["motifs"], batch["expression"])
     parts = parts[0, 0].double().cpu().numpy()
-    table = pd.DataFrame(
-        {
-            "tf": asked.settings["tfs"],
-            "score": parts.sum(axis=0),
-            "near": parts[near].sum(axis=0),
-            "expression": vector,
-            "sites": (codes[near] > 0).sum(axis=0),
-        }
-    )
+    sums = {"score": parts.sum(axis=0), "near": parts[near].sum(axis=0), "expression": vector}
+    sums["sites"] = (codes[near] > 0).sum(axis=0)
+    table = pd.DataFrame({"tf": asked.settings["tfs"], **sums})
     order = table["score"].abs().sort_values(ascending=False, kind="stable").index
     table = table.loc[order].reset_index(drop=True)
     table.insert(0, "rank", np.arange(1, len(table) + 1))
@@ -305,11 +362,12 @@ def contact_table(
     vector: np.ndarray,
     least_bp: int = 0,
     most: int | None = None,
+    weights: np.ndarray | None = None,
 ) -> pd.DataFrame:
-    """Attention between the bins of the window from `start` on, mean of the last layer's heads.
+    """`Asked.attention` between the bins of a window as a table.
 
     Args:
-        start: on the grid of bins. vector: float32 [K] of one cell.
+        vector: float32 [K] of one cell. weights: its attention [B, B]; None: it is computed.
         least_bp: smallest distance of two bins (of their starts). most: rows, the strongest first;
             None: all pairs in order.
 
@@ -318,13 +376,9 @@ def contact_table(
         to bin 2), backward.
     """
     shape = asked.shape
-    if start % shape.bin_bp:
-        raise InputError(f"{chrom}:{start}", f"is no multiple of {shape.bin_bp}; shift it")
-    codes = asked.codes(chrom, start)
-    batch = asked.batch(asked.window(chrom, start)[None], codes[None], vector[None])
-    with torch.inference_mode():
-        found = asked.net.contacts(*(batch[key] for key in asked.spec.inputs))
-    weights = found[0, 0].double().cpu().numpy()
+    if weights is None:
+        weights = asked.attention(chrom, start, vector[None])[0]
+    weights = weights.astype(np.float64)
     starts = start + np.arange(shape.bins) * shape.bin_bp
     length = asked.genome.length(chrom)
     inside = np.flatnonzero((starts >= 0) & (starts < length))

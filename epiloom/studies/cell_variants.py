@@ -55,7 +55,9 @@ def score_variants(
     found = []
     for number, row in enumerate(table.itertuples(index=False)):
         bases, codes, start = alleles(asked, row)
-        made = asked.scaled(asked.predict(bases, codes, vectors), "linear").astype(np.float64)
+        places = [(row.chrom, start)] * 2  # both alleles start from the same mean
+        made = asked.predict(bases, codes, vectors, places)
+        made = asked.scaled(made, "linear").astype(np.float64)
         rows = made.transpose(0, 1, 3, 2).reshape(2, 1, -1, asked.shape.bins)
         change = variants.edit(row.position, row.ref, row.alt)
         pair = variants.aligned(

@@ -23,6 +23,7 @@ log = logging.getLogger("epiloom")
 
 CLASSES_BP = (0, 20_000, 40_000, 64_000, 128_000)  # of the published figures, and up to a region
 PAIRS = ["chrom", "start", "first1", "last1", "first2", "last2", "distance_bp", "label"]
+SPANS = ("first1", "last1", "first2", "last2")
 COLUMNS = ("low_bp", "high_bp", "pairs", "loops", "prevalence", "auprc", "auroc")
 
 
@@ -30,7 +31,7 @@ def pairs_of(
     loops: Loops,
     regions: pd.DataFrame,
     per_loop: int = 1,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
     bins: int = REGION_BINS,
     least_bp: int = 0,
 ) -> pd.DataFrame:
@@ -75,6 +76,12 @@ def _touched(rows: pd.DataFrame, bins: int) -> np.ndarray:
     return found.cumsum(axis=0).cumsum(axis=1)
 
 
+def touches(loops: Loops, chrom: str, start: int, pairs: pd.DataFrame, bins: int) -> np.ndarray:
+    """Whether a loop lies in the pairs of stretches of one region, bool [pairs]."""
+    corners = _touched(loops.inside(chrom, start // loops.bin_bp, bins), bins)
+    return _sums(corners, *(pairs[n].to_numpy() for n in SPANS)) > 0
+
+
 def _free(taken: np.ndarray, sides: tuple[int, int], apart: int, bins: int) -> np.ndarray:
     """First bins of all pairs with these sides and distance that share no pair of bins."""
     first = np.arange(max(0, bins - apart - sides[1] + 1))
@@ -97,7 +104,7 @@ def pair_scores(contacts: np.ndarray, pairs: pd.DataFrame) -> np.ndarray:
     corners = np.zeros((len(contacts) + 1, len(contacts) + 1))
     both = np.asarray(contacts, np.float64)
     corners[1:, 1:] = ((both + both.T) / 2).cumsum(axis=0).cumsum(axis=1)
-    a, b, c, d = (pairs[n].to_numpy() for n in ("first1", "last1", "first2", "last2"))
+    a, b, c, d = (pairs[n].to_numpy() for n in SPANS)
     return _sums(corners, a, b, c, d) / np.maximum((b - a) * (d - c), 1)
 
 
@@ -148,11 +155,15 @@ def row_cosine(contacts: np.ndarray, target: np.ndarray) -> float | None:
     Args:
         contacts, target: [bins, bins]; target as `loops.contact_rows` gives it.
     """
+    found = row_cosines(contacts, target)
+    return float(found.mean()) if len(found) else None
+
+
+def row_cosines(contacts: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The same row by row, float64 [rows of the target that have a contact]."""
     rows = np.asarray(target, np.float64)
     there = rows.sum(axis=1) > 0
-    if not there.any():
-        return None
     a, b = np.asarray(contacts, np.float64)[there], rows[there]
     scale = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     dot = np.einsum("ij,ij->i", a, b)
-    return float(np.divide(dot, scale, out=np.zeros(len(dot)), where=scale > 0).mean())
+    return np.divide(dot, scale, out=np.zeros(len(dot)), where=scale > 0)

@@ -62,9 +62,19 @@ class EpiGePT(nn.Module):
         width = cfg.token_width
         self.hidden = nn.Linear(width, cfg.head_hidden) if cfg.head_hidden else None
         self.out = nn.Linear(cfg.head_hidden or width, cfg.signals)
+        self.level = None
+        if cfg.from_mean:
+            self.register_buffer("usual", torch.zeros(cfg.tfs))  # expression, see `prepare`
+            self.level = nn.Linear(cfg.signals, width)
+            nn.init.zeros_(self.out.weight)  # at first the prediction is the mean itself
+            nn.init.zeros_(self.out.bias)
 
     def forward(
-        self, bases_RN: Tensor, motifs_RBK: Tensor, expression_RCK: Tensor
+        self,
+        bases_RN: Tensor,
+        motifs_RBK: Tensor,
+        expression_RCK: Tensor,
+        mean_RCBS: Tensor | None = None,
     ) -> Tensor | Prediction:
         """Signals (R, C, B, S) in log1p units; with another loss or contacts, a Prediction.
 
@@ -73,24 +83,34 @@ class EpiGePT(nn.Module):
             motifs_RBK: a bin's best motif score per TF, 0 for none: nats, or uint8 steps of
                 `motif_step` nats.
             expression_RCK: log1p of the quantile-normalised expression.
+            mean_RCBS: with `from_mean` the mean signal of the training cells (without the cell
+                itself), 0 where none is known.
         """
-        return self.predict(bases_RN, self.features(motifs_RBK, expression_RCK))
+        return self.predict(bases_RN, self.features(motifs_RBK, expression_RCK), mean_RCBS)
 
     def features(self, motifs_RBK: Tensor, expression_RCK: Tensor) -> Tensor:
         """TF features (R, C, B, K): motif score times expression, made where the tensors are."""
         kind = arithmetic(self.out.weight)
+        if self.cfg.from_mean:
+            expression_RCK = expression_RCK - self.usual
         if not motifs_RBK.is_floating_point():  # the step goes with the smaller of the two
             expression_RCK = expression_RCK * self.cfg.motif_step
         return motifs_RBK[:, None].to(kind) * expression_RCK[:, :, None].to(kind)
 
-    def predict(self, bases_RN: Tensor, features_RCBK: Tensor) -> Tensor | Prediction:
+    def predict(
+        self, bases_RN: Tensor, features_RCBK: Tensor, mean_RCBS: Tensor | None = None
+    ) -> Tensor | Prediction:
         """What `forward` returns, from TF features."""
         cfg = self.cfg
         asked = {cfg.layers - 1} if cfg.contact_weight else set()
-        x_RCBW, found = self.tokens(bases_RN, features_RCBK, asked)
+        x_RCBW, found = self.tokens(bases_RN, features_RCBK, asked, mean_RCBS)
         hidden = x_RCBW if self.hidden is None else F.relu(self.hidden(x_RCBW))
         made_RCBS = single(self.out(hidden))
-        if cfg.loss == "mse" and cfg.activation != "none":
+        if cfg.from_mean:
+            made_RCBS = made_RCBS + single(mean_RCBS)
+            if not self.training:  # a floor in training would stop the gradient of what is below
+                made_RCBS = made_RCBS.clamp(min=0)
+        elif cfg.loss == "mse" and cfg.activation != "none":
             made_RCBS = F.relu(made_RCBS) if cfg.activation == "relu" else F.softplus(made_RCBS)
         elif cfg.loss == "poisson":
             made_RCBS = F.softplus(made_RCBS)
@@ -100,11 +120,19 @@ class EpiGePT(nn.Module):
         return Prediction(made_RCBS, cfg.loss, attention, cfg.contact_weight, cfg.contact_diagonal)
 
     def tokens(
-        self, bases_RN: Tensor, features_RCBK: Tensor, asked: Collection[int] = ()
+        self,
+        bases_RN: Tensor,
+        features_RCBK: Tensor,
+        asked: Collection[int] = (),
+        mean_RCBS: Tensor | None = None,
     ) -> tuple[Tensor, dict[int, Tensor]]:
         """Tokens (R, C, B, W) after the encoder; attention weights (R, C, H, B, B) by layer."""
         self._check(bases_RN, features_RCBK)
         x_RCBW = self.combine(self.tower(bases_RN), features_RCBK)
+        if self.level is not None:
+            if mean_RCBS is None:
+                raise ValueError("from_mean needs the mean of the training cells, (R, C, B, S)")
+            x_RCBW = x_RCBW + self.level(mean_RCBS.to(self.level.weight.dtype))
         x_NBW, found = self.encoder(x_RCBW.flatten(0, 1), asked)
         pairs = features_RCBK.shape[:2]
         return x_NBW.unflatten(0, pairs), {n: w.unflatten(0, pairs) for n, w in found.items()}
@@ -114,6 +142,8 @@ class EpiGePT(nn.Module):
         bases_RN: Tensor,
         motifs_RBK: Tensor,
         expression_RCK: Tensor,
+        mean_RCBS: Tensor | None = None,
+        *,
         layers: Collection[int] = (-1,),
         heads: Collection[int] | None = None,
     ) -> Tensor:
@@ -123,7 +153,7 @@ class EpiGePT(nn.Module):
         """
         asked = {range(self.cfg.layers)[n] for n in layers}
         features = self.features(motifs_RBK, expression_RCK)
-        _, found = self.tokens(bases_RN, features, asked)
+        _, found = self.tokens(bases_RN, features, asked, mean_RCBS)
         chosen = list(range(self.cfg.heads) if heads is None else heads)
         return sum(weights[:, :, chosen].mean(2) for weights in found.values()) / len(found)
 
@@ -132,6 +162,8 @@ class EpiGePT(nn.Module):
         bases_RN: Tensor,
         motifs_RBK: Tensor,
         expression_RCK: Tensor,
+        mean_RCBS: Tensor | None = None,
+        *,
         signals: Collection[int] | None = None,
         bins: Collection[int] | None = None,
     ) -> Tensor:
@@ -142,7 +174,7 @@ class EpiGePT(nn.Module):
         """
         with torch.enable_grad():
             features = self.features(motifs_RBK, expression_RCK).detach().requires_grad_()
-            made = output(self.predict(bases_RN, features))
+            made = output(self.predict(bases_RN, features, mean_RCBS))
             made = made if bins is None else made[:, :, list(bins)]
             made = made if signals is None else made[..., list(signals)]
             (slope,) = torch.autograd.grad(made.sum(), features)
@@ -170,7 +202,7 @@ def mirrored(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
     bases_RN = batch["bases"]
     turned["bases"] = torch.where(bases_RN < 4, 3 - bases_RN, bases_RN).flip(-1)
     turned["motifs"] = batch["motifs"].flip(1)
-    for key in ("target", "valid"):
+    for key in ("target", "valid", "mean"):
         if batch.get(key) is not None and batch[key].shape[2] > 1:
             turned[key] = batch[key].flip(2)
     if batch.get("contacts") is not None:
@@ -181,6 +213,12 @@ def mirrored(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         ends = (cell, bins - end1, bins - first1, bins - end2, bins - first2, count)
         turned["loops"] = torch.stack(ends, dim=-1)
     return turned
+
+
+def prepare(net: EpiGePT, examples: Any) -> None:
+    """Keep the training cells' mean expression: what differs follows from what differs."""
+    if net.cfg.from_mean:
+        net.usual.copy_(torch.from_numpy(examples.reader.vectors[examples.reader.train].mean(axis=0)))
 
 
 def _example(settings: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -196,7 +234,8 @@ def _example(settings: Mapping[str, Any]) -> dict[str, Tensor]:
     if cfg.loss in ("open", "states"):
         target_RCBS = (target_RCBS == target_RCBS.amax(-1, keepdim=True)).float()
     target_RCBS[0, 0, 0] = torch.nan  # a hole in the track
-    return {
+    level = {"mean": target_RCBS.nan_to_num().flip(1).clone()} if cfg.from_mean else {}
+    return level | {
         "bases": bases_RN,
         "motifs": motifs_RBK,
         "expression": expression_RCK,
@@ -210,9 +249,11 @@ SPEC = ModelSpec(
     build=lambda settings: EpiGePT(Config.of(settings)),
     loss=loss,
     inputs=("bases", "motifs", "expression"),
+    optional=("mean",),
     target="target",
     example=_example,
     import_published=import_authors,
     form=lambda settings: Config.of(settings).form,
     output=output,
+    prepare=prepare,
 )

@@ -47,6 +47,7 @@ class Config:
     head_hidden: int = 128  # units between the encoder and the signals; 0 = none
     activation: str = "relu"  # of the output, with loss `mse`
     loss: str = "mse"
+    from_mean: bool = False  # predict what differs from the mean of the training cells
     contact_weight: float = 0.0  # of the attention term
     contact_diagonal: int = 2  # bins on either side of the diagonal that are no contact
 
@@ -125,6 +126,8 @@ def _problems(c: Config) -> Iterator[str]:
     for key in ("tower_dropout", "dropout", "attention_dropout"):
         if not 0 <= getattr(c, key) < 1:
             yield f"{key} {getattr(c, key)} is not in [0, 1)"
+    if c.from_mean and c.loss != "mse":
+        yield f"from_mean starts from log1p signals, loss {c.loss} has other numbers; use mse"
     if not c.motif_step > 0:
         yield f"motif_step {c.motif_step} is not above 0"
     for key in ("contact_weight", "contact_diagonal"):

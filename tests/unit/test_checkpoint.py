@@ -50,6 +50,46 @@ def test_a_state_is_plain_and_comes_back_equal(tmp_path):
     assert Progress().best_loss == math.inf
 
 
+TOLD = {"tfs": ["A", "B"], "motif_step": 0.1, "belongs_to": {"reference": "r", "motifs": "m"}}
+
+
+def begun(folder, **told) -> RunFolder:
+    """A run whose data tell these settings."""
+    asked = manifest(train={"examples": 3})
+    return RunFolder(folder, {**asked, "settings": {**asked["settings"], **TOLD, **told}})
+
+
+def test_a_state_made_with_other_data_is_not_continued(tmp_path, caplog):
+    folder = begun(tmp_path)
+    folder.save_best(1, {"w": torch.ones(1)})
+    folder.save_state(Progress(best_epoch=1), {})
+    assert begun(tmp_path).load_state()["progress"].best_epoch == 1
+    assert "training starts again" not in caplog.text
+    changes = [
+        {"tfs": ["B", "A"]},
+        {"motif_step": 0.2},
+        {"belongs_to": {"reference": "r", "motifs": "other"}},
+        {"belongs_to": {"reference": "other", "motifs": "m"}},
+    ]
+    for change in changes:
+        before = begun(tmp_path)
+        before.save_best(1, {"w": torch.ones(1)})
+        before.save_state(Progress(best_epoch=1), {})
+        caplog.clear()
+        after = begun(tmp_path, **change)
+        assert f"changed ({next(iter(change))}); training starts again" in caplog.text
+        assert after.load_state() is None and not after.best_path(1).exists()
+        assert begun(tmp_path, **change).load_state() is None  # and it is the new one now
+
+
+def test_other_settings_are_refused_also_where_the_data_are_others(tmp_path):
+    begun(tmp_path).save_state(Progress(), {})
+    with pytest.raises(InputError) as caught:
+        begun(tmp_path, a=[9], tfs=["C"])
+    assert len(caught.value.problems) == 1 and "settings.a" in str(caught.value)
+    assert begun(tmp_path).load_state() is not None  # nothing was removed
+
+
 def test_older_best_weights_go_only_after_the_state_that_replaces_them(tmp_path):
     folder = RunFolder(tmp_path, manifest())
     folder.save_best(1, {"w": torch.ones(1)})

@@ -33,6 +33,7 @@ WINGS = {
         "requests",
         "urllib3",
         "filelock",
+        "pyliftover",
     },
     "learn": {"torch", "lightning_fabric", "scipy", "sklearn", "tqdm"},
     "studies": {"xgboost"},

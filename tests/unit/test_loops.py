@@ -7,9 +7,9 @@ import gzip
 import numpy as np
 import pandas as pd
 import pytest
-from pyliftover import LiftOver
 from sklearn.metrics import average_precision_score
 
+from epiloom.data.chains import read_chain
 from epiloom.data.genome import Genome
 from epiloom.data.loops import COLUMNS, Loops, contact_rows, lift_loops, read_loops
 from epiloom.data.simulate.addresses import LOOPS, Addresses
@@ -91,27 +91,115 @@ def test_faulty_tables_are_refused_with_all_lines(tmp_path):
         read_loops(tmp_path / "none.csv")
 
 
-def test_loops_are_lifted_with_both_anchors_or_not_at_all(tmp_path):
+CHAIN = (
     # 0-50000 moves by 1000; 50000-60000 is lost; 60000-100000 is turned round
-    chain = tmp_path / "a.chain"
-    chain.write_text(
-        "chain 900 chr1 300000 + 0 50000 chr1 300000 + 1000 51000 1\n50000\n\n"
-        "chain 800 chr1 300000 + 60000 100000 chr1 300000 - 200000 240000 2\n40000\n\n"
-        "chain 700 chr1 300000 + 200000 210000 chr2 203000 + 0 10000 3\n10000\n\n"
-    )
-    convert = LiftOver(str(chain)).convert_coordinate
+    "chain 900 chr1 300000 + 0 50000 chr1 300000 + 1000 51000 1\n50000\n\n"
+    "chain 800 chr1 300000 + 60000 100000 chr1 300000 - 200000 240000 2\n40000\n\n"
+    "chain 700 chr1 300000 + 200000 210000 chr2 203000 + 0 10000 3\n10000\n\n"
+    # 6000 bases come in at 222000, 2000 of 242000-244000 go
+    "chain 600 chr1 300000 + 220000 260000 chr1 300000 + 120000 164000 4\n"
+    "2000\t0\t6000\n20000\t2000\t0\n16000\n\n"
+)
+
+
+def lifted_slowly(chain: str, chrom: str, place: int) -> tuple[str, int] | None:
+    """Base by base through the blocks of every chain; of several the best counts."""
+    best = (-1.0, None)
+    for block in chain.strip().split("\n\n"):
+        head, *lines = block.splitlines()
+        _, score, name, _, _, start, _, other, size, strand, low, *_ = head.split()
+        here, there = int(start), int(low)
+        for line in lines:
+            length, *gaps = [int(number) for number in line.split()]
+            for k in range(length):
+                if (name, here + k) == (chrom, place) and float(score) > best[0]:
+                    at = there + k if strand == "+" else int(size) - 1 - (there + k)
+                    best = float(score), (other, at)
+            here, there = here + length + sum(gaps[:1]), there + length + sum(gaps[1:])
+    return best[1]
+
+
+def chain_of(tmp_path, text: str = CHAIN):
+    return read_chain(write(tmp_path, text, "a.chain.gz"))
+
+
+def test_loops_are_lifted_with_both_anchors_or_not_at_all(tmp_path):
     loops = table(
         ("chr1", 5000, 10000, 30000, 35000, 1e-5),
         ("chr1", 5000, 10000, 70000, 75000, 1e-6),
         ("chr1", 5000, 10000, 48000, 53000, 1e-7),
         ("chr1", 5000, 10000, 200000, 205000, 1e-8),
         ("chr9", 5000, 10000, 30000, 35000, 1e-9),
+        ("chr1", 200000, 202000, 205000, 210000, 1e-4),
+        ("chr1", 65000, 70000, 90000, 95000, 1e-3),
+        ("chr1", 5000, 10000, 220000, 225000, 1e-2),
+        ("chr1", 5000, 10000, 221000, 228000, 1e-1),
+        ("chr1", 240000, 245000, 250000, 255000, 1),
+        ("chr1", 241500, 244500, 250000, 255000, 0),
     )
-    found, lost = lift_loops(loops, convert)
-    assert lost == 3 and found["q"].tolist() == [1e-5, 1e-6]
+    found, lost = lift_loops(loops, chain_of(tmp_path))
+    assert lost == {"no_place": 2, "stretched": 2, "two_chromosomes": 1, "out_of_order": 1}
+    assert found["q"].tolist() == [1e-5, 1e-6, 1e-4, 1e-1, 1]
     assert found.iloc[0].tolist() == ["chr1", 6000, 11000, 31000, 36000, 1e-5]
     # base 70000 of the chain's start 60000 lies 10000 from the end of 300000 - 200000
     assert found.iloc[1].tolist()[3:5] == [85000, 90000]
+    assert found.iloc[2].tolist()[:5] == ["chr2", 0, 2000, 5000, 10000]
+    assert found.iloc[3].tolist()[3:5] == [121000, 134000]  # 7 kb became 13
+    assert found.iloc[4].tolist()[1:3] == [146000, 149000]  # 5 kb became 3
+
+
+def test_places_are_those_of_a_slow_walk_through_the_chains(tmp_path):
+    rng = np.random.default_rng(0)
+    chains, low = [], 0
+    for k in range(6):
+        blocks = rng.integers(200, 900, 4)
+        gaps = rng.integers(0, 300, (3, 2))
+        long, wide = int(blocks.sum() + gaps[:, 0].sum()), int(blocks.sum() + gaps[:, 1].sum())
+        start, there, sign = (
+            low + int(rng.integers(0, 300)),
+            int(rng.integers(0, 9000)),
+            "+-"[k % 2],
+        )
+        name = f"chr{1 + k // 3}"
+        lines = ["\t".join(map(str, (b, *g))) for b, g in zip(blocks, gaps, strict=False)]
+        head = f"chain {900 - k} chr1 30000 + {start} {start + long} {name} 20000 {sign}"
+        chains.append(f"{head} {there} {there + wide} {k}\n" + "\n".join([*lines, str(blocks[3])]))
+        low = start + long - 400  # the next one begins before this one ends
+    text = "\n\n".join(chains) + "\n\n"
+    starts = rng.integers(0, low, (300, 2))
+    loops = table(*(("chr1", int(a), int(a) + 150, int(b), int(b) + 150, 1e-5) for a, b in starts))
+    wanted = []
+    for row in loops.itertuples():
+        ends = [
+            lifted_slowly(text, "chr1", p)
+            for p in (row.start1, row.end1 - 1, row.start2, row.end2 - 1)
+        ]
+        if None in ends or len({chrom for chrom, _ in ends}) > 1:
+            continue
+        spans = [sorted(p for _, p in ends[k : k + 2]) for k in (0, 2)]
+        if not all(75 <= high + 1 - first <= 300 for first, high in spans):
+            continue
+        old = np.sign(row.start1 - row.start2) * (abs(row.start1 - row.start2) >= 150)
+        new = (spans[0][0] > spans[1][1]) * 1 - (spans[1][0] > spans[0][1])
+        if old == new:
+            wanted.append([ends[0][0], *(x for a, b in spans for x in (a, b + 1))])
+    found, lost = lift_loops(loops, chain_of(tmp_path, text))
+    assert found[COLUMNS[:5]].to_numpy().tolist() == wanted
+    assert len(wanted) + sum(lost.values()) == 300 and min(len(wanted), *lost.values()) > 5
+
+
+def test_faulty_chains_and_loops_without_any_place_are_refused(tmp_path):
+    with pytest.raises(InputError, match="none of 1 has a place on the other assembly"):
+        lift_loops(table(("chr7", 0, 5000, 20000, 25000, 1e-5)), chain_of(tmp_path))
+    with pytest.raises(InputError, match="is no chain file"):
+        chain_of(tmp_path, "chain 900 chr1 300000 + 0 50000 chr1\n")
+    with pytest.raises(InputError, match="holds no chain"):
+        read_chain(write(tmp_path, HICHIPDB, "loops.csv"))
+    (tmp_path / "cut.gz").write_bytes(gzip.compress(CHAIN.encode())[:40])
+    with pytest.raises(InputError, match="is no chain file"):
+        read_chain(tmp_path / "cut.gz")
+    with pytest.raises(InputError, match="no such file"):
+        read_chain(tmp_path / "none.chain")
 
 
 def test_simulated_loops_are_read_and_join_enhancers_to_their_genes(tmp_path):

@@ -126,6 +126,56 @@ def test_weights_that_do_not_tell_are_refused(trunk, tmp_path, change):
         begun(run(["a"]), tmp_path / "w.pt")
 
 
+def parts(train="AB", validation="C", test="D") -> dict[str, list[str]]:
+    return {"train": list(train), "validation": list(validation), "test": list(test)}
+
+
+@pytest.mark.parametrize(
+    ("cells", "told"),
+    [
+        (parts(), None),
+        (parts("ABX", "C", "D"), None),
+        (parts("A", "C", "DZ"), None),  # Z was not there at all
+        (parts("A", "C", "DB"), "was not held out from B, test cells"),
+        (parts("A", "B", "D"), "was not held out from B, validation cells"),
+        (parts("A", "", "C"), "was not held out from C, test cells"),  # it chose the epoch
+        (parts("A", "D", ""), None),
+        (parts("ABCD", "", ""), None),
+    ],
+)
+def test_held_out_cells_that_the_weights_have_seen_are_refused(trunk, tmp_path, cells, told):
+    given, path = torch.load(trunk, weights_only=True), tmp_path / "w.pt"
+    torch.save(given | {"settings": given["settings"] | {"cells": parts()}}, path)
+    wanted = run(["a"]) | {"cells": cells}
+    if told is None:
+        begun(wanted, path)
+        return
+    with pytest.raises(InputError, match=f"{told}; hold other cells out, or set .*allow"):
+        begun(wanted, path)
+    begun(wanted | {"start_seen": "allow"}, path)
+
+
+def test_cells_and_chromosomes_are_told_together(trunk, tmp_path):
+    given, path = torch.load(trunk, weights_only=True), tmp_path / "w.pt"
+    torch.save(given | {"settings": given["settings"] | {"cells": parts()}}, path)
+    other = run(["a"]) | {"cells": parts("C", "B", "A"), "fold": FOLD | {"test": ["chr9"]}}
+    with pytest.raises(InputError) as caught:
+        begun(other, path)
+    assert len(caught.value.problems) == 3
+
+
+def test_weights_that_do_not_tell_their_cells_are_refused(trunk, tmp_path):
+    with pytest.raises(InputError, match="does not tell which cells it was trained on"):
+        begun(run(["a"]) | {"cells": parts()}, trunk)
+    # began with weights that may have seen any cell it did not hold out itself
+    given, path = torch.load(trunk, weights_only=True), tmp_path / "w.pt"
+    told = {"cells": parts(), "start": "other.pt"}
+    torch.save(given | {"settings": given["settings"] | told}, path)
+    begun(run(["a"]) | {"cells": parts()}, path)
+    with pytest.raises(InputError, match="was not held out from Z, test cells"):
+        begun(run(["a"]) | {"cells": parts("A", "C", "DZ")}, path)
+
+
 def test_a_network_of_another_form_is_refused_key_by_key(trunk):
     other = run(["a"]) | {"width": 32, "heads": 4, "conservation": "off", "crop_bins": 2}
     with pytest.raises(InputError) as error:

@@ -108,12 +108,13 @@ def make_domains(plan: Plan, layout: Layout) -> Domains:
             edges.append(begin)
             begin += int(rng.integers(60_000, 160_000)) // BIN * BIN
     edges = np.array([*edges, layout.size], np.int64)
-    shape = (len(edges) - 1, len(plan.cells))
-    base = rng.normal(0, 1, (shape[0], 1))
-    openness = 0.8 * base + rng.normal(0, 0.6, shape)
+    count = len(edges) - 1
+    base = rng.normal(0, 1, (count, 1))
+    own = plan.columns("openness", rng, lambda r, n: r.normal(0, 0.6, (count, n)))
+    openness = 0.8 * base + own
     closed = openness < -0.55
-    hetero = rng.random((shape[0], 1)) < 0.4  # the kind of repression stays the same in all cells
-    level = rng.uniform(0.5, 1.0, shape)
+    hetero = rng.random((count, 1)) < 0.4  # the kind of repression stays the same in all cells
+    level = plan.columns("repression", rng, lambda r, n: r.uniform(0.5, 1.0, (count, n)))
     return Domains(edges, level * (closed & ~hetero), level * (closed & hetero), openness)
 
 
@@ -135,8 +136,8 @@ def choose_sites(
     kind = np.concatenate([genes.kind, np.full(enhancers, -1), np.full(insulators, -2)])
     general = some(0, GENERAL, (total, MAX_SITES))
     special = some(len(UBIQUITOUS), len(SPECIFIC), (total, MAX_SITES))
-    lineage = rng.integers(0, len(plan.cells), total)
-    for cell in range(len(plan.cells)):
+    lineage = rng.integers(0, plan.lineages, total)
+    for cell in range(plan.lineages):
         own = np.unique(special[factors.presence[special, cell] > ACTIVE])
         here = (lineage == cell)[:, None] & (rng.random(special.shape) < OF_LINEAGE)
         if len(own):
@@ -185,10 +186,10 @@ def make_activity(
         counts: numbers of enhancers and insulators.
     """
     rng = plan.rng("activity")
-    n, cells = len(genes), len(plan.cells)
+    n = len(genes)
     enhancer = sigmoid(logits[n : n + counts[0]] + ENHANCER_BIAS)
     insulator = bound(logits[n + counts[0] :])
-    insulator *= rng.random(insulator.shape) < 0.92
+    insulator *= plan.columns("bound", rng, lambda r, n: r.random((counts[1], n)) < 0.92)
     kind_bias = np.array([*KIND_BIAS.values(), 0.0])[genes.kind]
     strength = rng.normal(0, 0.75, n)
     where = domains.of(genes.tss)
@@ -203,8 +204,10 @@ def make_activity(
     promoter[~free] = (given / MAX_LOG_RPKM).clip(0, 1) * (given > 0.7)
     marked[~free] = promoter[~free]
     clean = MAX_LOG_RPKM * promoter
-    noise = rng.normal(0, 0.6, (n, 1)) + rng.normal(0, 0.4, (n, cells))
-    silent = rng.exponential(0.13, (n, cells)) * (rng.random((n, cells)) < 0.75)
+    noise = rng.normal(0, 0.6, (n, 1))
+    noise = noise + plan.columns("noise", rng, lambda r, c: r.normal(0, 0.4, (n, c)))
+    silent = plan.columns("leak", rng, lambda r, c: r.exponential(0.13, (n, c)))
+    silent *= plan.columns("leaky", rng, lambda r, c: r.random((n, c)) < 0.75)
     observed = np.where(clean > 0, np.abs(clean + noise), silent)
     observed[~free] = given
     return Activity(promoter, marked, enhancer, insulator, own, offset, clean, observed)

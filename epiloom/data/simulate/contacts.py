@@ -22,6 +22,8 @@ CONSERVED = 0.4  # share of the binding sites
 DECOYS = 4  # stretches as conserved as elements and sites, for each of them
 FRAGMENT_BP, SHORTEST_BP = 2_000, 500
 ANCHOR_BP = 5_000
+SPAN_BP = 100_000  # of the longest loop
+BOUND = 0.5  # least activity of a CTCF site with loops
 TIMING_BP = 1_000
 
 
@@ -81,24 +83,33 @@ def _fragment_names(world: World, edges: np.ndarray) -> np.ndarray:
 
 
 def write_loops(world: World, addresses: Addresses) -> int:
-    """HiChIP-like loops of every cell in one BEDPE file: 5-kb anchors, score = -log10 q."""
-    rng = world.plan.rng("loops")
-    layout, links = world.layout, world.links
-    names, enhancer = layout.local(world.enhancers[links.enhancer])
-    _, promoter = layout.local(world.genes.tss[links.gene])
-    limit = layout.lengths[layout.chrom_of(world.enhancers[links.enhancer])]
-    anchors = np.sort(np.column_stack([enhancer, promoter]) // ANCHOR_BP * ANCHOR_BP, axis=1)
-    apart = anchors[:, 0] != anchors[:, 1]
+    """HiChIP-like loops of every cell in one BEDPE file: 5-kb anchors, score = -log10 q.
+
+    They lie as those of cohesin do, between neighbouring CTCF sites that the cell's CTCF binds; one
+    in forty connects any two places.
+    """
+    layout, sites = world.layout, np.sort(world.insulators)
+    order = np.argsort(world.insulators)
     lines = ["#chrom1\tstart1\tend1\tchrom2\tstart2\tend2\tname\tscore\tstrand1\tstrand2\tcell"]
     for column, cell in enumerate(world.plan.cells):
-        active = world.activity.enhancer[links.enhancer, column]
-        seen = rng.random(len(active)) < 0.05 + 0.85 * active
-        score = 3 + rng.gamma(2.0, 2.0 * (0.3 + active))
-        for row in np.flatnonzero(seen & apart).tolist():
-            one, two = anchors[row].tolist()
-            ends = [min(start + ANCHOR_BP, int(limit[row])) for start in (one, two)]
+        rng = world.plan.rng("loops", cell)
+        bound = sites[world.activity.insulator[order, column] > BOUND]
+        one, two = bound[:-1], bound[1:]
+        stray = rng.integers(0, len(one), len(one) // 40)
+        moved = two[stray] + rng.integers(-SPAN_BP // 2, SPAN_BP // 2, len(stray))
+        one, two = np.r_[one, one[stray]], np.r_[two, moved.clip(0, layout.size - 1)]
+        names, first = layout.local(one)
+        other, second = layout.local(two)
+        limit = layout.lengths[layout.chrom_of(one)]
+        anchors = np.sort(np.column_stack([first, second]) // ANCHOR_BP * ANCHOR_BP, axis=1)
+        apart = anchors[:, 1] - anchors[:, 0]
+        kept = (names == other) & (apart > ANCHOR_BP) & (apart <= SPAN_BP)
+        score = 3 + rng.gamma(2.0, 2.0, len(one))
+        for row in np.flatnonzero(kept).tolist():
+            start = anchors[row].tolist()
+            ends = [min(place + ANCHOR_BP, int(limit[row])) for place in start]
             lines.append(
-                f"{names[row]}\t{one}\t{ends[0]}\t{names[row]}\t{two}\t{ends[1]}"
+                f"{names[row]}\t{start[0]}\t{ends[0]}\t{names[row]}\t{start[1]}\t{ends[1]}"
                 f"\t{cell}_loop{row}\t{score[row]:.3f}\t.\t.\t{cell}"
             )
     write_text(addresses.out / LOOPS, lines)

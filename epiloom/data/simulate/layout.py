@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -55,6 +56,8 @@ class Plan:
         gene_spacing_bp: mean distance between protein-coding transcription start sites.
         binding_share: share of the factors of every kind that bind anywhere, CTCF always. Others
             have a motif and are expressed, but no site: what is learnt must not contain them.
+        lineages: so many of the first cells have elements of their own; None: all. Further cells
+            are mixtures of the factors, and change nothing of what the others are.
     """
 
     seed: int = 1
@@ -69,12 +72,15 @@ class Plan:
     assembly: str = "hg19"
     gene_spacing_bp: int = 11_000
     binding_share: float = 1.0
+    lineages: int | None = None
 
     def __post_init__(self) -> None:
         """Fill the defaults and report everything that does not fit at once."""
         set_ = object.__setattr__
         for name in ("cells", "assays"):
             set_(self, name, tuple(getattr(self, name)))
+        if self.lineages is None:
+            set_(self, "lineages", len(self.cells))
         if self.read_cells is None:
             set_(self, "read_cells", self.cells)
         if self.read_marks is None:
@@ -93,6 +99,18 @@ class Plan:
     def read_tracks(self) -> set[tuple[str, str]]:
         """(cell, mark) pairs that get a tagAlign file."""
         return {(cell, mark) for cell in self.read_cells for mark in self.read_marks}
+
+    def columns(
+        self, purpose: str, rng: np.random.Generator, draw: Callable[..., np.ndarray]
+    ) -> np.ndarray:
+        """Random numbers with a column per cell, [..., cells].
+
+        Args:
+            rng: stream of the cells with a lineage; further cells have streams of their own.
+            draw: a generator and a number of columns -> that many columns.
+        """
+        further = [draw(self.rng(purpose, cell), 1) for cell in self.cells[self.lineages :]]
+        return np.concatenate([draw(rng, self.lineages), *further], axis=-1)
 
     def rng(self, *names: object) -> np.random.Generator:
         """An independent random stream for a named purpose (no order dependence between files)."""
@@ -113,6 +131,8 @@ def _problems(plan: Plan) -> list[str]:
         found.append(f"binding_share = {plan.binding_share}: choose more than 0, at most 1")
     if not 0 <= plan.seed < 2**63:
         found.append(f"seed = {plan.seed}: choose a whole number from 0 to 2^63 - 1")
+    if not 1 <= plan.lineages <= max(1, len(plan.cells)):
+        found.append(f"lineages = {plan.lineages}: choose 1 to {len(plan.cells)}, the cells")
     if not plan.cells or len(set(plan.cells)) < len(plan.cells):
         found.append(f"cells = {plan.cells}: name at least one epigenome, each once")
     if not plan.assays or len(set(plan.assays)) < len(plan.assays):

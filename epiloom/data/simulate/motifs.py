@@ -72,16 +72,19 @@ def make_factors(plan: Plan) -> Factors:
         rng.uniform(1.4, 2.2, len(SPECIFIC)),
         -rng.uniform(2.0, 2.8, len(REPRESSORS)),
     ]
-    cells = len(plan.cells)
-    common = rng.uniform(4.2, 6.3, (len(UBIQUITOUS), 1)) + rng.normal(0, 0.35, (1, cells))
+    usual = rng.uniform(4.2, 6.3, (len(UBIQUITOUS), 1))
+    common = usual + plan.columns("common", rng, lambda r, n: r.normal(0, 0.35, (1, n)))
     others = len(SPECIFIC) + len(REPRESSORS)
-    on = rng.random((others, cells)) < 0.4
+    on = plan.columns("on", rng, lambda r, n: r.random((others, n)) < 0.4)
+    cells = plan.lineages
     on[np.arange(others), rng.integers(0, cells, others)] = True
-    if cells > 1:  # no specific factor is everywhere: cells must differ
-        full = on.all(axis=1)
+    if cells > 1:  # no specific factor is in all lineages: they must differ
+        full = on[:, :cells].all(axis=1)
         on[full, rng.integers(0, cells, others)[full]] = False
-    level = rng.uniform(4.0, 6.8, (others, 1)) + rng.normal(0, 0.4, (others, cells))
-    specific = np.where(on, level, rng.exponential(0.15, (others, cells)))
+    usual = rng.uniform(4.0, 6.8, (others, 1))
+    level = usual + plan.columns("level", rng, lambda r, n: r.normal(0, 0.4, (others, n)))
+    silent = plan.columns("silent", rng, lambda r, n: r.exponential(0.15, (others, n)))
+    specific = np.where(on, level, silent)
     return Factors(pwms, weight, np.vstack([common, specific]).clip(0, None))
 
 
