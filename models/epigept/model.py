@@ -22,6 +22,7 @@ from models.epigept.encoder import Encoder
 from models.epigept.losses import Prediction, loss, output, single
 from models.epigept.published import import_authors
 from models.epigept.sizes import Config
+from models.epigept.start import STRONG, FromMean, Start, prepare
 from models.epigept.tower import Tower, arithmetic
 from models.spec import ModelSpec
 
@@ -33,6 +34,7 @@ class Combine(nn.Module):
         super().__init__()
         channels = cfg.channels[-1]
         self.norm = nn.LayerNorm(cfg.tfs) if cfg.tf_norm == "layer" else nn.Identity()
+        self.scale = 1 / STRONG if cfg.tf_norm == "scale" else 1.0
         self.zeros = cfg.tf_columns - cfg.tfs
         self.sequence = self.factors = None
         if cfg.combine == "project":
@@ -41,7 +43,7 @@ class Combine(nn.Module):
 
     def forward(self, x_RBD: Tensor, features_RCBK: Tensor) -> Tensor:
         """(R, C, B, W)"""
-        features_RCBK = self.norm(features_RCBK)
+        features_RCBK = self.norm(features_RCBK) * self.scale
         if self.sequence is not None:
             return self.sequence(x_RBD)[:, None] + self.factors(features_RCBK)
         cells = features_RCBK.shape[1]
@@ -62,11 +64,9 @@ class EpiGePT(nn.Module):
         width = cfg.token_width
         self.hidden = nn.Linear(width, cfg.head_hidden) if cfg.head_hidden else None
         self.out = nn.Linear(cfg.head_hidden or width, cfg.signals)
-        self.level = None
-        if cfg.from_mean:
-            self.register_buffer("usual", torch.zeros(cfg.tfs))  # expression, see `prepare`
-            self.level = nn.Linear(cfg.signals, width)
-            nn.init.zeros_(self.out.weight)  # at first the prediction is the mean itself
+        self.start = FromMean(cfg) if cfg.from_mean else None
+        if cfg.from_mean:  # at first the prediction is the mean itself
+            nn.init.zeros_(self.out.weight)
             nn.init.zeros_(self.out.bias)
 
     def forward(
@@ -86,28 +86,37 @@ class EpiGePT(nn.Module):
             mean_RCBS: with `from_mean` the mean signal of the training cells (without the cell
                 itself), 0 where none is known.
         """
-        return self.predict(bases_RN, self.features(motifs_RBK, expression_RCK), mean_RCBS)
+        features = self.features(motifs_RBK, expression_RCK)
+        return self.predict(bases_RN, features, self.started(motifs_RBK, mean_RCBS))
+
+    def started(self, motifs_RBK: Tensor, mean_RCBS: Tensor | None) -> Start | None:
+        """Where predictions start, with `from_mean`."""
+        if self.start is None:
+            return None
+        if mean_RCBS is None:
+            raise ValueError("from_mean needs the mean of the training cells, (R, C, B, S)")
+        usual_R1K = self.start.usual.expand(len(motifs_RBK), 1, -1)
+        return Start(mean_RCBS, self.features(motifs_RBK, usual_R1K))
 
     def features(self, motifs_RBK: Tensor, expression_RCK: Tensor) -> Tensor:
         """TF features (R, C, B, K): motif score times expression, made where the tensors are."""
         kind = arithmetic(self.out.weight)
-        if self.cfg.from_mean:
-            expression_RCK = expression_RCK - self.usual
         if not motifs_RBK.is_floating_point():  # the step goes with the smaller of the two
             expression_RCK = expression_RCK * self.cfg.motif_step
         return motifs_RBK[:, None].to(kind) * expression_RCK[:, :, None].to(kind)
 
     def predict(
-        self, bases_RN: Tensor, features_RCBK: Tensor, mean_RCBS: Tensor | None = None
+        self, bases_RN: Tensor, features_RCBK: Tensor, start: Start | None = None
     ) -> Tensor | Prediction:
         """What `forward` returns, from TF features."""
         cfg = self.cfg
         asked = {cfg.layers - 1} if cfg.contact_weight else set()
-        x_RCBW, found = self.tokens(bases_RN, features_RCBK, asked, mean_RCBS)
+        x_RCBW, found = self.tokens(bases_RN, features_RCBK, asked, start)
         hidden = x_RCBW if self.hidden is None else F.relu(self.hidden(x_RCBW))
         made_RCBS = single(self.out(hidden))
-        if cfg.from_mean:
-            made_RCBS = made_RCBS + single(mean_RCBS)
+        if self.start is not None:
+            made_RCBS = made_RCBS + single(self.start.difference(features_RCBK, start.usual_R1BK))
+            made_RCBS = made_RCBS + single(start.mean_RCBS)
             if not self.training:  # a floor in training would stop the gradient of what is below
                 made_RCBS = made_RCBS.clamp(min=0)
         elif cfg.loss == "mse" and cfg.activation != "none":
@@ -124,15 +133,13 @@ class EpiGePT(nn.Module):
         bases_RN: Tensor,
         features_RCBK: Tensor,
         asked: Collection[int] = (),
-        mean_RCBS: Tensor | None = None,
+        start: Start | None = None,
     ) -> tuple[Tensor, dict[int, Tensor]]:
         """Tokens (R, C, B, W) after the encoder; attention weights (R, C, H, B, B) by layer."""
         self._check(bases_RN, features_RCBK)
         x_RCBW = self.combine(self.tower(bases_RN), features_RCBK)
-        if self.level is not None:
-            if mean_RCBS is None:
-                raise ValueError("from_mean needs the mean of the training cells, (R, C, B, S)")
-            x_RCBW = x_RCBW + self.level(mean_RCBS.to(self.level.weight.dtype))
+        if self.start is not None:
+            x_RCBW = x_RCBW + self.start.level(start.mean_RCBS.to(self.start.level.weight.dtype))
         x_NBW, found = self.encoder(x_RCBW.flatten(0, 1), asked)
         pairs = features_RCBK.shape[:2]
         return x_NBW.unflatten(0, pairs), {n: w.unflatten(0, pairs) for n, w in found.items()}
@@ -153,7 +160,8 @@ class EpiGePT(nn.Module):
         """
         asked = {range(self.cfg.layers)[n] for n in layers}
         features = self.features(motifs_RBK, expression_RCK)
-        _, found = self.tokens(bases_RN, features, asked, mean_RCBS)
+        start = self.started(motifs_RBK, mean_RCBS)
+        _, found = self.tokens(bases_RN, features, asked, start)
         chosen = list(range(self.cfg.heads) if heads is None else heads)
         return sum(weights[:, :, chosen].mean(2) for weights in found.values()) / len(found)
 
@@ -174,7 +182,8 @@ class EpiGePT(nn.Module):
         """
         with torch.enable_grad():
             features = self.features(motifs_RBK, expression_RCK).detach().requires_grad_()
-            made = output(self.predict(bases_RN, features, mean_RCBS))
+            start = self.started(motifs_RBK, mean_RCBS)
+            made = output(self.predict(bases_RN, features, start))
             made = made if bins is None else made[:, :, list(bins)]
             made = made if signals is None else made[..., list(signals)]
             (slope,) = torch.autograd.grad(made.sum(), features)
@@ -213,12 +222,6 @@ def mirrored(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         ends = (cell, bins - end1, bins - first1, bins - end2, bins - first2, count)
         turned["loops"] = torch.stack(ends, dim=-1)
     return turned
-
-
-def prepare(net: EpiGePT, examples: Any) -> None:
-    """Keep the training cells' mean expression: what differs follows from what differs."""
-    if net.cfg.from_mean:
-        net.usual.copy_(torch.from_numpy(examples.reader.vectors[examples.reader.train].mean(axis=0)))
 
 
 def _example(settings: Mapping[str, Any]) -> dict[str, Tensor]:

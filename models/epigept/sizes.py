@@ -10,7 +10,7 @@ from typing import Any
 SIGNALS = ("DNase", "CTCF", "H3K27ac", "H3K4me3", "H3K36me3", "H3K27me3", "H3K9me3", "H3K4me1")
 CHOICES = {
     "combine": ("concat", "project"),
-    "tf_norm": ("off", "layer"),
+    "tf_norm": ("off", "scale", "layer"),
     "block": ("post", "pre"),
     "activation": ("relu", "softplus", "none"),
     "loss": ("mse", "poisson", "open", "states"),
@@ -48,6 +48,7 @@ class Config:
     activation: str = "relu"  # of the output, with loss `mse`
     loss: str = "mse"
     from_mean: bool = False  # predict what differs from the mean of the training cells
+    local_reach: int = 8  # with it: bins on either side whose sites count, each by itself
     contact_weight: float = 0.0  # of the attention term
     contact_diagonal: int = 2  # bins on either side of the diagonal that are no contact
 
@@ -130,7 +131,7 @@ def _problems(c: Config) -> Iterator[str]:
         yield f"from_mean starts from log1p signals, loss {c.loss} has other numbers; use mse"
     if not c.motif_step > 0:
         yield f"motif_step {c.motif_step} is not above 0"
-    for key in ("contact_weight", "contact_diagonal"):
+    for key in ("contact_weight", "contact_diagonal", "local_reach"):
         if getattr(c, key) < 0:
             yield f"{key} {getattr(c, key)} is below 0"
     if not c.channels or not len(c.channels) == len(c.kernels) == len(c.pools):
@@ -173,7 +174,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "modern": {
         "channels": (64, 64, 128, 128, 256),
         "combine": "project",
-        "tf_norm": "layer",
+        "tf_norm": "scale",
         "width": 512,
         "layers": 8,
         "feed_forward": 2048,
@@ -186,7 +187,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "channels": (16, 32, 32, 64, 64),
         "tower_dropout": 0.0,
         "combine": "project",
-        "tf_norm": "layer",
+        "tf_norm": "scale",
         "width": 96,
         "layers": 2,
         "heads": 4,

@@ -316,6 +316,26 @@ def test_contacts_and_loops_lie_on_fragments_and_chromosomes(made):
     assert set(loops["cell"]) == set(SMALL["cells"]) and (loops["end1"] <= loops["start2"]).all()
 
 
+def test_further_cells_change_nothing_of_those_with_a_lineage():
+    small = {**TINY, "chromosomes": 1, "lineages": 2}
+    alone, more = (
+        make_world(Plan(**small | {"cells": ("E003", "E116", *further)}))
+        for further in ((), ("E066", "E004"))
+    )
+    assert make_world(Plan(**TINY | {"chromosomes": 1})).codes.tobytes() == alone.codes.tobytes()
+    assert alone.codes.tobytes() == more.codes.tobytes()
+    for name in ("promoter", "marked", "enhancer", "insulator", "log_rpkm"):
+        one, two = getattr(alone.activity, name), getattr(more.activity, name)
+        assert two.shape == (len(one), 4)
+        # the sum of log odds over cells may be taken in another order
+        np.testing.assert_allclose(one, two[:, :2], atol=1e-12)
+    assert (alone.domains.openness == more.domains.openness[:, :2]).all()
+    first, second = more.factors.log_rpkm[:, 2:].T  # further cells differ from one another
+    assert (np.abs(first - second) > 2).sum() > 3
+    with pytest.raises(InputError, match="lineages = 3: choose 1 to 2"):
+        Plan(**TINY | {"lineages": 3})
+
+
 def test_blacklisted_regions_carry_artefacts_in_every_assay(made):
     paths, _, _ = made
     regions = [line.split("\t") for line in text(paths("blacklist"))]

@@ -21,8 +21,8 @@ TIMED = {"Bg02es": "E003", "Gm12878": "E116", "Hepg2": "E118", "Imr90": None}
 CONSERVED = 0.4  # share of the binding sites
 DECOYS = 4  # stretches as conserved as elements and sites, for each of them
 FRAGMENT_BP, SHORTEST_BP = 2_000, 500
-ANCHOR_BP = 5_000
-SPAN_BP = 100_000  # of the longest loop
+ANCHOR_BP = 1_000
+NEAREST_BP, SPAN_BP = 3_000, 100_000  # shortest and longest loop
 BOUND = 0.5  # least activity of a CTCF site with loops
 TIMING_BP = 1_000
 
@@ -83,7 +83,7 @@ def _fragment_names(world: World, edges: np.ndarray) -> np.ndarray:
 
 
 def write_loops(world: World, addresses: Addresses) -> int:
-    """HiChIP-like loops of every cell in one BEDPE file: 5-kb anchors, score = -log10 q.
+    """HiChIP-like loops of every cell in one BEDPE file: 1-kb anchors, score = -log10 q.
 
     They lie as those of cohesin do, between neighbouring CTCF sites that the cell's CTCF binds; one
     in forty connects any two places.
@@ -103,7 +103,7 @@ def write_loops(world: World, addresses: Addresses) -> int:
         limit = layout.lengths[layout.chrom_of(one)]
         anchors = np.sort(np.column_stack([first, second]) // ANCHOR_BP * ANCHOR_BP, axis=1)
         apart = anchors[:, 1] - anchors[:, 0]
-        kept = (names == other) & (apart > ANCHOR_BP) & (apart <= SPAN_BP)
+        kept = (names == other) & (apart >= NEAREST_BP) & (apart <= SPAN_BP)
         score = 3 + rng.gamma(2.0, 2.0, len(one))
         for row in np.flatnonzero(kept).tolist():
             start = anchors[row].tolist()
