@@ -27,6 +27,7 @@ log = logging.getLogger("epiloom")
 FOLDER = {"encoder": "encoder.pth", "decoder": "decoder.pth"}  # authors' weights in two files
 # Plain numbers that checkpoints of others may hold beside tensors (a correlation, say).
 SCALAR = np.float64(0).__reduce__()[0]
+ORDERED = ("tfs", "signals")  # settings that name columns, where the data told them
 NUMBERS = [(SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
 NUMBERS += [np.dtype, *(type(np.dtype(kind)) for kind in ("f8", "f4", "i8", "i4", "?"))]
 
@@ -125,6 +126,14 @@ def _check_form(
         for key in asked
         if key in found and asked[key] != found[key]
     ]
+    for key in ORDERED:
+        own, other = settings.get(key), theirs.get(key)
+        if isinstance(own, list) and isinstance(other, list) and own != other:
+            k = next((k for k, (a, b) in enumerate(zip(own, other, strict=False)) if a != b), 0)
+            problems.append(
+                f"{key} are others, or in another order, than in the weights: number {k + 1} is "
+                f"{own[k]}, in the weights {other[k]}; take the data that the weights were made with"
+            )
     if problems:
         raise InputError(path, problems)
 

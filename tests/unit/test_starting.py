@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from epiloom.learn import one_run, starting
+import models
+from epiloom.learn import checkpoint, one_run, starting
 from epiloom.plan.errors import InputError
 from tests.models import epiformer_full as full
 from tests.models.epiformer_windows import SPEC
@@ -222,3 +223,16 @@ def test_without_epochs_the_weights_are_the_result(trunk, tmp_path):
     assert torch.equal(made["state_dict"]["head.out.bias"], before["head.out.bias"][1:])
     assert made["settings"]["tracks"] == ["b"]
     assert len(out[1].read_text().splitlines()) == 1
+
+
+def test_factors_in_another_order_are_refused(tmp_path):
+    """The sizes fit, but every column would be another factor's."""
+    own = {"preset": "tiny", "tfs": [f"T{k}" for k in range(13)], "signals": ["a", "b", "c"]}
+    own |= {"cells": {"train": ["x"], "validation": [], "test": []}, "start_seen": "allow"}
+    spec = models.load("epigept")
+    net = spec.build(own)
+    checkpoint.save_weights(tmp_path / "weights.pt", net.state_dict(), own)
+    starting.begin(spec, net, own, tmp_path / "weights.pt")
+    for change in ({"tfs": own["tfs"][::-1]}, {"signals": ["a", "c", "b"]}):
+        with pytest.raises(InputError, match="in another order, than in the weights: number [12]"):
+            starting.begin(spec, net, own | change, tmp_path / "weights.pt")
