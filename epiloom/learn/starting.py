@@ -132,7 +132,7 @@ def _check_form(
             k = next((k for k, (a, b) in enumerate(zip(own, other, strict=False)) if a != b), 0)
             problems.append(
                 f"{key} are others, or in another order, than in the weights: number {k + 1} is "
-                f"{own[k]}, in the weights {other[k]}; take the data that the weights were made with"
+                f"{own[k]}, in the weights {other[k]}; take the data that these were made with"
             )
     if problems:
         raise InputError(path, problems)

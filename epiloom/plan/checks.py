@@ -149,7 +149,8 @@ def simulation(config: dict) -> Iterator[str]:
                 yield f"{key}: '{name}' is not simulated; add it to simulate.{where}"
     if (sim["lineages"] or 1) > len(sim["cells"]):
         yield (
-            f"simulate.lineages: {sim['lineages']} of {len(sim['cells'])} cells; give as many at most"
+            f"simulate.lineages: {sim['lineages']} of {len(sim['cells'])} cells; give that many at "
+            "most"
         )
     for name in sim["read_cells"] or ():
         if name not in sim["cells"]:
