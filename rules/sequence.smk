@@ -14,6 +14,7 @@ rule genome_bases:
         "logs/genome_bases.log",
     benchmark:
         "benchmarks/genome_bases.tsv"
+    priority: 10
     conda:
         "../envs/genomics.yaml"
     resources:
@@ -38,6 +39,7 @@ rule genome_conservation:
         "benchmarks/genome_conservation/{source}.tsv"
     wildcard_constraints:
         source=one_of([PLAN.config["sequence"]["conservation"]]),
+    priority: 10
     conda:
         "../envs/genomics.yaml"
     resources:
@@ -61,6 +63,7 @@ rule bin_target:
         "logs/bin_target/{target}.log",
     benchmark:
         "benchmarks/bin_target/{target}.tsv"
+    priority: 10
     conda:
         "../envs/genomics.yaml"
     resources:

@@ -17,6 +17,7 @@ rule train_model:
         "benchmarks/{model}/{run}/train_model.tsv"
     wildcard_constraints:
         model=f"{OWN_JOB}|{SEQUENCE_MODELS}|{FRAME_MODELS}|{CELL_MODELS}",
+    priority: 10
     conda:
         "../envs/torch.yaml"
     threads: card_threads
