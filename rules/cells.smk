@@ -38,20 +38,20 @@ rule bin_signal:
 rule settle_scales:
     input:
         manifest=f"{STORE}/manifest.json",
-        raw=lambda wc: plan_unprofiled.train_raw(PLAN, wc.model),
+        raw=lambda wc: plan_unprofiled.train_raw(PLAN, *DIVISIONS[wc.division]),
     output:
-        scales="results/{model}/signals/scales.json",
+        scales="results/{division}/signals/scales.json",
     log:
-        "logs/{model}/settle_scales.log",
+        "logs/{division}/settle_scales.log",
     wildcard_constraints:
-        model=CELL_MODELS,
+        division=one_of(DIVISIONS),
     conda:
         "../envs/genomics.yaml"
     resources:
         mem_mb=1000,
         runtime=30,
     params:
-        cells=lambda wc: plan_unprofiled.described(PLAN, wc.model),
+        cells=lambda wc: plan_unprofiled.described(PLAN, *DIVISIONS[wc.division]),
         bin_bp=CELL_BP,
         data_version=plan_runs.DATA_VERSION,
     script:
@@ -62,17 +62,17 @@ rule cell_signals:
     input:
         manifest=f"{STORE}/manifest.json",
         mask=f"{STORE}/mask/{CELL_BP}.npy",
-        scales="results/{model}/signals/scales.json",
-        raw=lambda wc: plan_unprofiled.raw(PLAN, plan_unprofiled.tracks(PLAN, wc.model, wc.cell)),
+        scales="results/{division}/signals/scales.json",
+        raw=lambda wc: plan_unprofiled.raw(PLAN, cell_tracks(wc)),
     output:
-        signals="results/{model}/signals/{cell}.npy",
-        facts="results/{model}/signals/{cell}.json",
+        signals="results/{division}/signals/{cell}.npy",
+        facts="results/{division}/signals/{cell}.json",
     log:
-        "logs/{model}/cell_signals/{cell}.log",
+        "logs/{division}/cell_signals/{cell}.log",
     benchmark:
-        "benchmarks/{model}/cell_signals/{cell}.tsv"
+        "benchmarks/{division}/cell_signals/{cell}.tsv"
     wildcard_constraints:
-        model=CELL_MODELS,
+        division=one_of(DIVISIONS),
         cell=MODEL_CELLS,
     conda:
         "../envs/genomics.yaml"
@@ -80,7 +80,7 @@ rule cell_signals:
         mem_mb=lambda wc, attempt: 2000 * attempt,
         runtime=60,
     params:
-        tracks=lambda wc: plan_unprofiled.tracks(PLAN, wc.model, wc.cell),
+        tracks=cell_tracks,
         bin_bp=CELL_BP,
         data_version=plan_runs.DATA_VERSION,
     script:
@@ -90,28 +90,28 @@ rule cell_signals:
 rule mean_signal:
     input:
         manifest=f"{STORE}/manifest.json",
-        scales="results/{model}/signals/scales.json",
+        scales="results/{division}/signals/scales.json",
         signals=lambda wc: [
-            f"results/{wc.model}/signals/{cell}.{end}"
-            for cell in plan_unprofiled.parts(PLAN, wc.model)["train"]
+            f"results/{wc.division}/signals/{cell}.{end}"
+            for cell in cells_by_part(wc)["train"]
             for end in ("npy", "json")
         ],
     output:
-        mean="results/{model}/signals/mean.npy",
-        facts="results/{model}/signals/mean.json",
+        mean="results/{division}/signals/mean.npy",
+        facts="results/{division}/signals/mean.json",
     log:
-        "logs/{model}/mean_signal.log",
+        "logs/{division}/mean_signal.log",
     benchmark:
-        "benchmarks/{model}/mean_signal.tsv"
+        "benchmarks/{division}/mean_signal.tsv"
     wildcard_constraints:
-        model=CELL_MODELS,
+        division=one_of(DIVISIONS),
     conda:
         "../envs/genomics.yaml"
     resources:
         mem_mb=lambda wc, attempt: 2000 * attempt,
         runtime=120,
     params:
-        cells=lambda wc: plan_unprofiled.parts(PLAN, wc.model)["train"],
+        cells=lambda wc: cells_by_part(wc)["train"],
         bin_bp=CELL_BP,
         data_version=plan_runs.DATA_VERSION,
     script:
@@ -123,6 +123,7 @@ rule choose_regions:
         manifest=f"{STORE}/manifest.json",
         mask=f"{STORE}/mask/{CELL_BP}.npy",
         bed=PLAN.inputs.get("region_bed", []),
+        peaks=plan_unprofiled.peak_files(PLAN),
     output:
         regions="results/{model}/regions.bed",
     log:
@@ -151,22 +152,24 @@ rule tf_reference:
         motifs=PLAN.inputs.get("motif_file", []),
         table=PLAN.inputs.get("motif_table", []),
     output:
-        reference="results/{model}/factors/reference.json",
-        vectors="results/{model}/factors/vectors.npz",
+        reference="results/{division}/factors/reference.json",
+        vectors="results/{division}/factors/vectors.npz",
     log:
-        "logs/{model}/tf_reference.log",
+        "logs/{division}/tf_reference.log",
     wildcard_constraints:
-        model=CELL_MODELS,
+        division=one_of(DIVISIONS),
     conda:
         "../envs/genomics.yaml"
     resources:
         mem_mb=4000,
         runtime=30,
     params:
-        cells=lambda wc: plan_unprofiled.parts(PLAN, wc.model),
+        cells=cells_by_part,
         scoring=plan_unprofiled.motif_rule(PLAN),
         tfs=plan_unprofiled.motif_tfs(PLAN),
-        missing=lambda wc: PLAN.config["models"][wc.model]["tf_expression"]["missing"],
+        missing=lambda wc: PLAN.config["models"][DIVISIONS[wc.division][0]]["tf_expression"][
+            "missing"
+        ],
         data_version=plan_runs.DATA_VERSION,
     script:
         "../workflow_scripts/tf_reference.py"

@@ -1,22 +1,5 @@
 """What trained models of cells are asked: regions, variants, factors, contacts, new cells."""
 
-from epiloom.plan import unprofiled_asked as plan_unprofiled_asked
-
-try:
-    plan_unprofiled_asked.check(PLAN)
-except InputError as err:
-    sys.exit(str(err))
-
-
-def question(wc):
-    """Which cells a model is asked about, and how."""
-    return plan_unprofiled_asked.question(PLAN, wc.model)
-
-
-def question_files(wc):
-    """Motifs, genes and the table of new cells."""
-    return plan_unprofiled_asked.question_files(PLAN)
-
 
 rule predict_cells:
     input:

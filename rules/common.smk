@@ -15,6 +15,7 @@ from epiloom.plan import runs as plan_runs
 from epiloom.plan import sequence as plan_sequence
 from epiloom.plan import studies as plan_studies
 from epiloom.plan import unprofiled as plan_unprofiled
+from epiloom.plan import unprofiled_asked as plan_unprofiled_asked
 from epiloom.plan.errors import InputError
 from epiloom.plan.tracks import mark_of
 
@@ -56,6 +57,8 @@ GENE_MODELS = one_of(PLAN.gene_models)
 SEQUENCE_MODELS = one_of(plan_sequence.models(PLAN))
 FRAME_MODELS = one_of(PLAN.channels)
 CELL_MODELS = one_of(plan_unprofiled.models(PLAN))
+# Who trains settles scales, means and TFs: each cell fold, if there are any, has its own folder.
+DIVISIONS = plan_unprofiled.divisions(PLAN)
 
 
 wildcard_constraints:
@@ -103,6 +106,26 @@ def gpus(wc):
 def example_files(wc):
     """What a run's examples are made of."""
     return plan_runs.example_files(PLAN, settings(wc))
+
+
+def cells_by_part(wc):
+    """Cells that train, choose the epoch, and are held out."""
+    return plan_unprofiled.parts(PLAN, *DIVISIONS[wc.division])
+
+
+def cell_tracks(wc):
+    """Track of every signal of a cell."""
+    return plan_unprofiled.tracks(PLAN, DIVISIONS[wc.division][0], wc.cell)
+
+
+def question(wc):
+    """Which cells a model is asked about, and how."""
+    return plan_unprofiled_asked.question(PLAN, wc.model, plan_unprofiled.cell_fold(wc.run))
+
+
+def question_files(wc):
+    """Motifs, genes and the table of new cells."""
+    return plan_unprofiled_asked.question_files(PLAN)
 
 
 def drawn_tracks(wc):

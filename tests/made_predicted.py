@@ -19,7 +19,7 @@ from epiloom.learn.cell_metrics import (
     partners_of,
     training_mean,
 )
-from epiloom.plan import results, runs
+from epiloom.plan import results, runs, unprofiled
 
 ROOT = Path(__file__).resolve().parents[1]
 CELLS = {
@@ -40,6 +40,7 @@ class MadeCells:
 
     Args:
         folds: names of the folds that were trained. cells: by part. signals: their names.
+        cell_folds: as in the configuration, instead of the parts of `cells`.
         knows: signal -> how much the model knows of a cell beyond the mean of the training cells:
             1 all, 0 nothing, below 0 worse than that; a number for all signals.
         missing: (cell, signal) that were not measured. loops: whether there are tables of them.
@@ -49,6 +50,7 @@ class MadeCells:
     def __init__(self, work: Path, folds: Sequence[str] = ("fold1",), **options):
         self.work, self.folds = work, list(folds)
         self.cells = options.get("cells", CELLS)
+        self.cell_folds = options.get("cell_folds")
         self.signals = list(options.get("signals", SIGNALS))
         knows = options.get("knows", 0.6)
         self.knows = knows if isinstance(knows, dict) else dict.fromkeys(self.signals, knows)
@@ -58,8 +60,9 @@ class MadeCells:
         self.plan = self._plan(options.get("beside"))
         (work / "results/tables").mkdir(parents=True, exist_ok=True)
         (work / "results/provenance.json").write_text(json.dumps(self.plan))
-        self._data()
-        self.metrics = pd.concat([self._run(name) for name in self.folds])
+        for fold in self.built.cell_folds["epigept"]:
+            self._data(unprofiled.folder("epigept", fold))
+        self.metrics = pd.concat([self._run(*run) for run in self.built.runs.items()])
         self.write("results/tables/epigept.tsv", self.metrics)
         if options.get("loops"):
             for fold in self.folds:
@@ -73,7 +76,10 @@ class MadeCells:
     def _plan(self, beside: dict | None) -> dict:
         every = [cell for names in self.cells.values() for cell in names]
         model = {"preset": "small", "seq_bp": SEQ_BP, "cells": every, "folds": self.folds}
-        model |= {f"{part}_cells": self.cells[part] for part in ("validation", "test")}
+        if self.cell_folds:
+            model |= {"cell_folds": self.cell_folds}
+        else:
+            model |= {f"{part}_cells": self.cells[part] for part in ("validation", "test")}
         model |= {"signal": "pval", "signals": self.signals} | self.settings
         sizes = {"seed": 1, "chromosomes": 6, "length_bp": 600_000, "gene_spacing_bp": 20_000}
         config = {
@@ -91,22 +97,23 @@ class MadeCells:
         config = own["config"] | beside["config"] | {"models": models, "folds": folds}
         return beside | {"cell_models": own["cell_models"], "config": config}
 
-    def _data(self) -> None:
+    def _data(self, place: str) -> None:
         """Regions, scales and TFs."""
-        folder = self.work / "results/epigept"
+        folder = self.work / "results" / place
         for name in ("signals", "factors"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         lines = [
             f"chr{c}\t{k * SEQ_BP}\t{(k + 1) * SEQ_BP}\t128" for c in range(1, 7) for k in range(10)
         ]
-        (folder / "regions.bed").write_text("\n".join(lines) + "\n")
+        (self.work / "results/epigept/regions.bed").write_text("\n".join(lines) + "\n")
         scales = {"signals": self.signals, "kinds": ["pval"] * len(self.signals)}
         (folder / "signals/scales.json").write_text(json.dumps(scales))
         told = {"factors": [f"TF{k}" for k in range(30)], "left_out": ["TF30", "TF31"]}
         (folder / "factors/reference.json").write_text(json.dumps(told))
 
-    def _run(self, fold: str) -> pd.DataFrame:
+    def _run(self, key: tuple[str, str], settings: dict) -> pd.DataFrame:
         """Tables of one run; returns its metrics."""
+        fold, self.cells = key[1], settings["cells"]
         sides = {"validation": ("validation",), "cross_cell": ("test",)}
         sides |= {"cross_region": ("train",), "cross_both": ("test",)}
         asked = {p: self.cells[s[0]] or self.cells["train"] * (p == "validation")

@@ -127,6 +127,10 @@ def part_metrics(
     of_training = cells == table.cells("train")
     group = table.settings.get("groups") or {}  # cell -> its tissue, say
     partners = partners_of([group.get(cell, cell) for cell in cells])
+    # a cell held out alone is given the factors of a cell that the model knows
+    others = partners_of([group.get(cell, cell) for cell in [*cells, *table.cells("train")]])
+    alone = len(cells) == 1 and not of_training
+    stranger = table.reader.vectors[train[others[0] - 1]] if alone else None
     found = CellMetrics(cells, table.settings["signals"], partners if len(cells) > 1 else None)
     regions = table.examples(part, most_regions, cells_at_once=len(cells))
     told = _Told(part, len(regions))
@@ -141,7 +145,8 @@ def part_metrics(
             else:
                 chrom, start = regions.region_chroms[k], regions.region_starts[k]
                 mean = training_mean(table.reader.target(str(chrom), int(start), train))
-            found.add(truth, made, mean, _wrong(spec, net, batch, partners, cells_at_once))
+            wrong = _wrong(spec, net, batch, partners, cells_at_once, stranger)
+            found.add(truth, made, mean, wrong)
             told.advanced(int(k) + 1)
     return found
 
@@ -152,11 +157,18 @@ def _wrong(
     batch: Mapping[str, torch.Tensor],
     partners: Sequence[int],
     cells_at_once: int,
+    stranger: np.ndarray | None = None,
 ) -> np.ndarray | None:
-    """Each cell with the factors of its partner, and the mean that goes with the cell."""
-    if "mean" not in batch or len(partners) < 2:
+    """Each cell with the factors of its partner (`stranger`, [K], for a cell alone), and the mean
+    that goes with the cell; None where the partner's own prediction is that."""
+    factors = batch["expression"]
+    if stranger is not None:
+        other = torch.from_numpy(stranger).to(factors).expand_as(factors)
+    elif "mean" in batch and len(partners) > 1:
+        other = factors[:, list(partners)]
+    else:
         return None
-    other = dict(batch) | {"expression": batch["expression"][:, list(partners)]}
+    other = dict(batch) | {"expression": other}
     return predict_cells(spec, net, other, cells_at_once)[0]
 
 

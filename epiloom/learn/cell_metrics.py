@@ -127,7 +127,8 @@ class CellMetrics:
             prediction: the same shape, finite.
             mean: of the training cells, [bins, signals], or per cell (see `leave_one_out`).
             wrong: each cell's prediction with the factors of its partner, for models that read the
-                mean (which is each cell's own); None: the partner's prediction.
+                mean (which is each cell's own), and for a single cell; None: the partner's
+                prediction.
 
         Raises:
             InputError: other shapes, or predictions that are not finite where the truth is known.
@@ -150,7 +151,7 @@ class CellMetrics:
         other = p[self.partners] if wrong is None else np.asarray(wrong, np.float64)
         of = {MODEL: p, MEAN: m, WRONG: other}
         for k, name in enumerate(PREDICTORS):
-            if name == WRONG and len(self.cells) < 2:
+            if name == WRONG and len(self.cells) < 2 and wrong is None:
                 continue
             guess = np.where(known, of[name], 0)
             self.sums[k] += _sums(known, y, guess, m)
@@ -204,7 +205,7 @@ class CellMetrics:
         """The columns from `cell` on; see the top of this file."""
         rows = []
         for k, predictor in enumerate(PREDICTORS):
-            if predictor == WRONG and len(self.cells) < 2:
+            if predictor == WRONG and len(self.cells) < 2 and not self.sums[k].any():
                 continue
             single = [
                 [self._measures(k, [c], [s]) for s in range(len(self.signals))]

@@ -46,7 +46,7 @@ class Plan:
     `contacts` maps a cell to its capture Hi-C, where a model reads any; `targets` maps a name to
     the track that models of DNA predict; `channels` maps a model that reads all tracks to their
     names, in order, and `channel_tracks` a name to the track; `cell_tracks` maps a model of cells
-    never profiled to its cells, and each of these to the track of every signal.
+    never profiled to its cells, each with the track of every signal; `cell_folds` see there.
     """
 
     config: dict
@@ -62,6 +62,7 @@ class Plan:
     channels: dict[str, list[str]] = field(default_factory=dict)
     channel_tracks: dict[str, Track] = field(default_factory=dict)
     cell_tracks: dict[str, dict[str, dict[str, str]]] = field(default_factory=dict)
+    cell_folds: dict[str, dict[str, dict[str, list[str]]]] = field(default_factory=dict)
 
     @property
     def assembly(self) -> str:
@@ -335,7 +336,8 @@ def example_files(plan: Plan, settings: dict) -> dict[str, str | list[str]]:
     if settings["examples"] == channels.DATASET:
         return channels.example_files(plan, settings["model"])
     if settings["examples"] == unprofiled.DATASET:
-        return unprofiled.example_files(plan, settings["model"])
+        fold = unprofiled.cell_fold(settings["fold"]["name"])
+        return unprofiled.example_files(plan, settings["model"], fold)
     tracks, cell = plan.track_names(settings), settings["cell"]
     files: dict[str, str | list[str]] = {
         "genes": "results/genes/genes.tsv",

@@ -204,7 +204,13 @@ def _targets(plan: Plan, root: Path, add_file: Callable[..., str]) -> dict[str, 
 
 def trained(options: dict, folds: list[dict]) -> list[dict]:
     """The folds that a model trains on."""
-    return [fold for fold in folds if not options["folds"] or fold["name"] in options["folds"]]
+    asked = options["folds"]
+    return [fold for fold in folds if not asked or of_chromosomes(fold["name"]) in asked]
+
+
+def of_chromosomes(name: str) -> str:
+    """Name of the chromosomes' fold: `fold1`, also of `fold1.E003`, which holds out cells too."""
+    return name.partition(".")[0]
 
 
 def _conserved(options: dict) -> bool:
@@ -254,7 +260,7 @@ def example_files(plan: Plan, settings: dict) -> dict[str, str | list[str]]:
 def variants(plan: Plan, settings: dict) -> str | list[str]:
     """The file of variants that a run scores; planted ones lie where the run has not been."""
     if plan.config["interpret"]["variants"] == PLANTED:
-        return f"results/truth/variants.{settings['fold']['name']}.vcf"
+        return f"results/truth/variants.{of_chromosomes(settings['fold']['name'])}.vcf"
     return plan.inputs.get("variants", [])
 
 

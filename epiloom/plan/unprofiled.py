@@ -26,7 +26,7 @@ SIGNALS = ("DNase", "CTCF", "H3K27ac", "H3K4me3", "H3K36me3", "H3K27me3", "H3K9m
 SIZES = {"paper_dnase": (10_000, 200), "tiny": (2_048, 128)}  # preset -> bases of region and bin
 USUAL = (128_000, 128)
 PARTS = ("train", "validation", "test")
-ONLY_ASKED = ("tfs", "test_cells", "validation_cells", "cell_groups")
+ONLY_ASKED = ("tfs", "test_cells", "validation_cells", "cell_groups", "cell_folds")
 
 
 def models(plan: Plan) -> list[str]:
@@ -50,25 +50,54 @@ def bin_bp(plan: Plan) -> int:
     return next((sizes(plan.config["models"][m])[1] for m in models(plan)), USUAL[1])
 
 
-def parts(plan: Plan, model: str) -> dict[str, list[str]]:
-    """Cells by part, in the order of the configuration."""
-    options = plan.config["models"][model]
-    held = {part: options[f"{part}_cells"] for part in PARTS[1:]}
+def folds_of(plan: Plan, model: str) -> list[str]:
+    """Names of the cell folds; [""] where one division of the cells holds for all runs."""
+    return list(plan.cell_folds[model])
+
+
+def cell_fold(run: str) -> str:
+    """The cell fold of a run: `E003` of `fold1.E003`, "" of `fold1`."""
+    return run.partition(".")[2]
+
+
+def folder(model: str, fold: str = "") -> str:
+    """Where files lie, below results/, that depend on which cells train."""
+    return f"{model}/{fold}" if fold else model
+
+
+def divisions(plan: Plan) -> dict[str, tuple[str, str]]:
+    """Such folder -> model and cell fold; the rules' wildcard `division` is the folder."""
+    return {folder(m, fold): (m, fold) for m in models(plan) for fold in folds_of(plan, m)}
+
+
+def parts(plan: Plan, model: str, fold: str = "") -> dict[str, list[str]]:
+    """Cells by part, in the order of the configuration, of one cell fold."""
+    held = plan.cell_folds[model][fold]
     there = plan.cell_tracks[model]
     train = [cell for cell in there if not any(cell in names for names in held.values())]
     return {"train": train} | {p: [c for c in there if c in names] for p, names in held.items()}
 
 
-def cells(plan: Plan, model: str) -> list[str]:
-    """All cells: those of training, then those of validation, then those of the test."""
-    return [cell for names in parts(plan, model).values() for cell in names]
+def cells(plan: Plan, model: str, fold: str | None = None) -> list[str]:
+    """All cells: those of training, then those of validation, then those of the test.
+
+    They are the same in all cell folds but for their order; without one, that of the first.
+    """
+    fold = folds_of(plan, model)[0] if fold is None else fold
+    return [cell for names in parts(plan, model, fold).values() for cell in names]
 
 
 def signals(plan: Plan, model: str) -> list[str]:
-    """Signals in the order of the targets: those named, or those of the eight that cells have."""
+    """Signals in the order of the targets: those named, or those of the eight that cells have.
+
+    With cell folds those that training cells of every fold have, so that all runs are alike.
+    """
     given = plan.config["models"][model]["signals"]
-    there = {s for c in parts(plan, model)["train"] for s in plan.cell_tracks[model][c]}
-    return given or [s for s in asked_signals(plan, model) if s in there]
+    there = [
+        {s for c in parts(plan, model, fold)["train"] for s in plan.cell_tracks[model][c]}
+        for fold in folds_of(plan, model)
+    ]
+    return given or [s for s in asked_signals(plan, model) if all(s in own for own in there)]
 
 
 def tracks(plan: Plan, model: str, cell: str) -> dict[str, str]:
@@ -156,21 +185,26 @@ def motif_regions(plan: Plan) -> str | list[str]:
     return []
 
 
+def peak_files(plan: Plan) -> list[str]:
+    """Peak files that tell the regions, if any do."""
+    return [path for key, path in plan.inputs.items() if key.startswith("region_peaks.")]
+
+
 def raw(plan: Plan, names: Mapping[str, str]) -> list[str]:
     """Files of binned tracks, of tracks by signal."""
     folder = f"results/store/{plan.assembly}/raw{bin_bp(plan)}"
     return [f"{folder}/{name}.{end}" for name in names.values() for end in ("npy", "json")]
 
 
-def train_raw(plan: Plan, model: str) -> list[str]:
+def train_raw(plan: Plan, model: str, fold: str = "") -> list[str]:
     """The same of all training cells."""
-    train = parts(plan, model)["train"]
+    train = parts(plan, model, fold)["train"]
     return [file for cell in train for file in raw(plan, tracks(plan, model, cell))]
 
 
-def described(plan: Plan, model: str) -> dict:
+def described(plan: Plan, model: str, fold: str = "") -> dict:
     """Cells as the rule that settles the scales needs them: tracks, names and parts."""
-    split = {cell: part for part, names in parts(plan, model).items() for cell in names}
+    split = {cell: part for part, names in parts(plan, model, fold).items() for cell in names}
     return {
         "tracks": {cell: tracks(plan, model, cell) for cell in split},
         "names": {cell: plan.cells.get(cell, {}).get("name", cell) for cell in split},
@@ -180,23 +214,24 @@ def described(plan: Plan, model: str) -> dict:
     }
 
 
-def example_files(plan: Plan, model: str) -> dict[str, str | list[str]]:
-    """What the examples of a run are read from, by the names that their reader knows.
+def example_files(plan: Plan, model: str, fold: str = "") -> dict[str, str | list[str]]:
+    """What the examples of a run of a cell fold are read from, by the names their reader knows.
 
     `signals` and `cell_facts` are in the order of `cells`, `loops` in that of `loop_cells`. TFs are
     those of `reference`; each is a column of `motifs`, whose order `motif_facts` tells (`tfs`), and
     a column of `vectors`. `motif_facts` has the step of the stored scores.
     """
-    store, own, size = f"results/store/{plan.assembly}", f"results/{model}", bin_bp(plan)
+    store, size = f"results/store/{plan.assembly}", bin_bp(plan)
+    own, there = f"results/{folder(model, fold)}", cells(plan, model, fold)
     block = f"{store}/motifs{size}/{motif_set(plan)}"
     files: dict[str, str | list[str]] = {
         "manifest": f"{store}/manifest.json",
         "mask": f"{store}/mask/{size}.npy",
         "bases": f"{store}/sequence/bases.npy",
-        "regions": f"{own}/regions.bed",
+        "regions": f"results/{model}/regions.bed",
         "scales": f"{own}/signals/scales.json",
-        "signals": [f"{own}/signals/{cell}.npy" for cell in cells(plan, model)],
-        "cell_facts": [f"{own}/signals/{cell}.json" for cell in cells(plan, model)],
+        "signals": [f"{own}/signals/{cell}.npy" for cell in there],
+        "cell_facts": [f"{own}/signals/{cell}.json" for cell in there],
         "mean": f"{own}/signals/mean.npy",
         "mean_facts": f"{own}/signals/mean.json",
         "reference": f"{own}/factors/reference.json",
@@ -211,14 +246,25 @@ def example_files(plan: Plan, model: str) -> dict[str, str | list[str]]:
     return files
 
 
+def run_folds(plan: Plan, model: str, folds: list[dict]) -> list[dict]:
+    """The folds by the names of the model's runs, of which each has one.
+
+    Cells are the same in all runs, `fold1`; with cell folds there are `fold1.E003` and so on.
+    """
+    return [
+        fold | {"name": f"{fold['name']}.{of}" if of else fold["name"]}
+        for fold in folds
+        for of in folds_of(plan, model)
+    ]
+
+
 def runs(plan: Plan, model: str, folds: list[dict], shared: dict) -> dict[tuple[str, str], dict]:
-    """One run per fold, named by it; chromosomes are its fold's, cells are the same in all."""
+    """One run per fold (see `run_folds`), named by it."""
     options = plan.config["models"][model]
     kept = {key: v for key, v in shared.items() if key not in ONLY_ASKED}
     seq_bp, size = sizes(options)
     own = kept | {
         "model": model,
-        "cells": parts(plan, model),
         "signals": signals(plan, model),
         "factors": options["tfs"],
         "seq_bp": seq_bp,
@@ -226,7 +272,9 @@ def runs(plan: Plan, model: str, folds: list[dict], shared: dict) -> dict[tuple[
         "loop_cells": loop_cells(plan, model),
     }
     return {
-        (model, fold["name"]): own | {"fold": fold} for fold in sequence.trained(options, folds)
+        (model, fold["name"]): own
+        | {"fold": fold, "cells": parts(plan, model, cell_fold(fold["name"]))}
+        for fold in sequence.trained(options, run_folds(plan, model, folds))
     }
 
 
@@ -234,14 +282,15 @@ def shown(plan: Plan) -> list[str]:
     """Paths of what the report reads."""
     paths = [f"results/{model}/{run}/history.tsv" for model, run in runs_of(plan)]
     for model in models(plan):
-        files = example_files(plan, model)
-        paths += [files[name] for name in ("scales", "regions", "reference")]
-    return paths
+        for fold in folds_of(plan, model):
+            files = example_files(plan, model, fold)
+            paths += [files[name] for name in ("scales", "regions", "reference")]
+    return list(dict.fromkeys(paths))
 
 
 def data(plan: Plan) -> list[str]:
     """Paths of what the data rules make, whether or not anything is trained."""
-    files = [f for model in models(plan) for f in example_files(plan, model).values()]
+    files = [f for of in divisions(plan).values() for f in example_files(plan, *of).values()]
     return list(dict.fromkeys(f for e in files for f in ([e] if isinstance(e, str) else e)))
 
 
@@ -257,7 +306,8 @@ def disk_bytes(plan: Plan, genome_bp: float, tfs: int = 700) -> float:
         bins = genome_bp / bin_bp(plan)
         there = [tracks(plan, model, cell) for cell in cells(plan, model)]
         total += genome_bp + bins * (tfs + 1) + 4 * bins * sum(map(len, there))
-        total += 2 * bins * len(signals(plan, model)) * (len(there) + 1)
+        divided = len(folds_of(plan, model))
+        total += 2 * bins * len(signals(plan, model)) * (len(there) + 1) * divided
     return total
 
 

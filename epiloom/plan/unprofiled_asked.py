@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from epiloom.plan import sequence, unprofiled
 from epiloom.plan.config import hint
-from epiloom.plan.errors import InputError
 
 if TYPE_CHECKING:
     from epiloom.plan.runs import Plan
@@ -23,18 +22,19 @@ LOOPS = ("loops.tsv", "loops.png")
 # --- cells ----------------------------------------------------------------------------------------
 
 
-def cells(plan: Plan, model: str) -> list[str]:
+def cells(plan: Plan, model: str, fold: str = "") -> list[str]:
     """Cells of the model that are asked about: those named, else the most telling there are.
 
-    Without any in the configuration test cells, else validation cells, else training cells.
+    Without any in the configuration test cells, else validation cells, else training cells; those
+    of the run's cell fold.
     """
     named = plan.config["interpret"]["cells"]
-    parts = unprofiled.parts(plan, model)
+    parts = unprofiled.parts(plan, model, fold)
     return list(named or parts["test"] or parts["validation"] or parts["train"])
 
 
-def question(plan: Plan, model: str) -> dict:
-    """What all rules that ask a model are told.
+def question(plan: Plan, model: str, fold: str = "") -> dict:
+    """What all rules that ask a model are told, of a run of a cell fold.
 
     `cells` of the model, `columns` of the table of new cells (None: all with numbers), `missing`
     (what a TF becomes that a new cell lacks), how motifs are scored (`scoring`, `tfs`) and where
@@ -42,7 +42,7 @@ def question(plan: Plan, model: str) -> dict:
     """
     options, block = plan.config["models"][model], plan.config["interpret"]
     return {
-        "cells": cells(plan, model),
+        "cells": cells(plan, model, fold),
         "columns": block["expression"]["cells"],
         "missing": options["tf_expression"]["missing"],
         "scoring": unprofiled.motif_rule(plan),
@@ -53,18 +53,8 @@ def question(plan: Plan, model: str) -> dict:
     }
 
 
-def check(plan: Plan) -> None:
-    """Refuse cells that the models do not have; to be asked once the whole plan is laid out.
-
-    Raises:
-        InputError: all problems at once.
-    """
-    problems = list(dict.fromkeys(_check_cells(plan)))
-    if problems:
-        raise InputError(plan.where, problems)
-
-
-def _check_cells(plan: Plan) -> Iterator[str]:
+def check(plan: Plan) -> Iterator[str]:
+    """Cells and regions that the models do not have, as lines; once their tracks are known."""
     block = plan.config["interpret"]
     for model in unprofiled.models(plan):
         known = unprofiled.cells(plan, model)
@@ -175,9 +165,9 @@ def places(plan: Plan) -> list[str]:
     return sequence.named_places(plan.config) if unprofiled.models(plan) else []
 
 
-def with_loops(plan: Plan, model: str) -> bool:
+def with_loops(plan: Plan, model: str, fold: str = "") -> bool:
     """Whether attention can be held against loops of test or training cells."""
-    parts = unprofiled.parts(plan, model)
+    parts = unprofiled.parts(plan, model, fold)
     there = unprofiled.loop_cells(plan, model)
     return any(cell in there for cell in (*parts["test"], *parts["train"]))
 
@@ -201,20 +191,17 @@ def asked(plan: Plan) -> list[str]:
             paths += [f"{own}/variants.tsv", f"{own}/variants.vcf"]
         if block["variants"] == sequence.PLANTED:
             paths += [f"{own}/variants.truth.tsv", f"{own}/variants.truth.png"]
-        if with_loops(plan, model):
+        if with_loops(plan, model, unprofiled.cell_fold(run)):
             paths += [f"{own}/{name}" for name in LOOPS]
     return list(dict.fromkeys(paths))
 
 
 def described(plan: Plan) -> list[dict]:
-    """Runs as the report knows them."""
-    return [
-        {
-            "model": model,
-            "run": run,
-            "fold": settings["fold"]["name"],
-            "cells": unprofiled.parts(plan, model),
-            "signals": unprofiled.signals(plan, model),
-        }
-        for (model, run), settings in unprofiled.runs_of(plan).items()
-    ]
+    """Runs as the report knows them; `cell_fold` only where there are any."""
+    rows = []
+    for (model, run), settings in unprofiled.runs_of(plan).items():
+        fold, of = sequence.of_chromosomes(run), unprofiled.cell_fold(run)
+        row = {"model": model, "run": run, "fold": fold, "cells": settings["cells"]}
+        row |= {"signals": settings["signals"]}
+        rows.append(row | ({"cell_fold": of} if of else {}))
+    return rows

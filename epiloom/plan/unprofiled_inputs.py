@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from epiloom.plan import channels, sequence, sources
+from epiloom.plan import cell_folds, channels, sequence, sources, unprofiled_asked
 from epiloom.plan.checks import trained_folds
 from epiloom.plan.config import hint
 from epiloom.plan.tracks import OwnTrack, Track
 from epiloom.plan.unprofiled import (
-    PARTS,
     SIGNALS,
     asked_signals,
     cells,
@@ -21,6 +18,7 @@ from epiloom.plan.unprofiled import (
     loop_cells,
     models,
     parts,
+    run_folds,
     sizes,
 )
 
@@ -68,24 +66,13 @@ def _check_cells(plan: Plan, model: str, own: Mapping) -> Iterator[str]:
                 f"cells: '{cell}' has no column in the Roadmap expression table; leave it out, or "
                 "give your own table with tf_expression.matrix"
             )
-    for part in PARTS[1:]:
-        for cell in options[f"{part}_cells"]:
-            if cell not in asked:
-                yield (
-                    f"{part}_cells: '{cell}' is not among the model's cells{hint(cell, asked)}; "
-                    "add it to `cells` of the model, or correct it"
-                )
-    for cell in options["validation_cells"]:
-        if cell in options["test_cells"]:
-            yield f"test_cells: '{cell}' is in validation_cells too; keep it in one of them"
+    yield from cell_folds.check(options, asked)
     for cell in options["loops"]["cells"] or ():
         if cell not in asked:
             yield (
                 f"loops.cells: '{cell}' is not among the model's cells{hint(cell, asked)}; correct "
                 "it or leave it out"
             )
-    if asked and not set(asked) - {*options["test_cells"], *options["validation_cells"]}:
-        yield "test_cells: no cell is left for training; hold out fewer, or add cells"
 
 
 def _expressed(plan: Plan, model: str, cell: str) -> bool:
@@ -184,19 +171,50 @@ def add(
     for model in models(plan):
         found = [
             *_add_tracks(plan, root, add_file, own, model),
-            *_divided(plan, root, model),
             *_add_loops(plan, root, add_file, model),
         ]
         problems += [f"models.{model}.{line}" for line in found]
         plan.inputs["genome_fasta"] = add_file("genome_fasta")
         _add_motifs(plan, add_file, model)
         _add_expression(plan, add_file, model)
-        if bed := plan.config["models"][model]["regions"]["bed"]:
-            where = {"cell": model, "mark": "regions"}
-            named = f"models.{model}.regions.bed"
-            plan.inputs["region_bed"] = add_file("own_regions", named, bed, **where)
-        sequence.add_start(plan, model, folds, add_file)
+        problems += _add_regions(plan, root, add_file, model)
+        sequence.add_start(plan, model, run_folds(plan, model, folds), add_file)
+    if not problems:
+        problems += dict.fromkeys(unprofiled_asked.check(plan))
     return problems
+
+
+def _add_regions(plan: Plan, root: Path, add_file: Callable[..., str], model: str) -> Iterator[str]:
+    """Own regions, or the peak files that tell them."""
+    from epiloom.plan.runs import locate
+
+    asked = plan.config["models"][model]["regions"]
+    if asked["bed"]:
+        where = {"cell": model, "mark": "regions"}
+        named = f"models.{model}.regions.bed"
+        plan.inputs["region_bed"] = add_file("own_regions", named, asked["bed"], **where)
+    if asked["bed"] and asked["peaks"]:
+        yield f"models.{model}.regions.peaks: regions.bed tells the regions already; remove one"
+        return
+    paths: list[str] = []
+    for pattern in asked["peaks"]:
+        folder = locate(str(Path(pattern).parent), root)
+        found = sorted(str(path) for path in folder.glob(Path(pattern).name))
+        if not found:
+            yield (
+                f"models.{model}.regions.peaks: '{pattern}' fits no file in {folder.absolute()}; "
+                "correct it"
+            )
+        paths += [path for path in found if path not in paths]
+    for number, path in enumerate(paths):
+        where = {"cell": model, "mark": f"peaks{number}"}
+        named = f"models.{model}.regions.peaks"
+        plan.inputs[f"region_peaks.{number}"] = add_file("own_peaks", named, path, **where)
+    if paths and len(paths) < asked["least_files"]:
+        yield (
+            f"models.{model}.regions.least_files: {asked['least_files']} files can never touch a "
+            f"bin where {len(paths)} are given; lower it, or give more"
+        )
 
 
 def _add_tracks(
@@ -214,23 +232,35 @@ def _add_tracks(
                 found.setdefault(cell, {})[mark] = track
                 plan.channel_tracks[track.name] = track
     plan.cell_tracks[model] = {c: {s: t.name for s, t in of.items()} for c, of in found.items()}
-    kind, held = options["signal"], {*options["test_cells"], *options["validation_cells"]}
+    kind, held = options["signal"], cell_folds.named(options)
     for cell in channels.asked_cells(plan, model, own):
         if cell not in found and (options["cells"] != channels.ALL or cell in held):
             yield (
                 f"cells: '{cell}' has none of the signals with signal {kind}, or no expression; "
                 "leave it out, or add its tracks to your tracks table"
             )
-    train = parts(plan, model)["train"]
+    yield from cell_folds.settle(plan, root, model)
+    for name in plan.cell_folds[model]:
+        yield from _untrained(options, parts(plan, model, name)["train"], found, name)
+    yield from _mixed(found)
+
+
+def _untrained(
+    options: Mapping, train: list[str], found: Mapping[str, Mapping], name: str
+) -> Iterator[str]:
+    """Signals that no training cell has, in one division of the cells."""
+    kind, of = options["signal"], f" of cell fold {name}" if name else ""
     if not train:
-        yield f"signal: no training cell has a track with signal {kind}; use another, or add tracks"
+        yield (
+            f"signal: no training cell{of} has a track with signal {kind}; use another, or add "
+            "tracks"
+        )
     for signal in options["signals"] or ():
         if train and not options["start"] and not any(signal in found[cell] for cell in train):
             yield (
-                f"signals: no training cell has {signal} with signal {kind}, so it cannot be "
+                f"signals: no training cell{of} has {signal} with signal {kind}, so it cannot be "
                 "learnt; leave it out, or add tracks"
             )
-    yield from _mixed(found)
 
 
 def _not_simulated(plan: Plan, mark: str, signal: str) -> bool:
@@ -249,52 +279,6 @@ def _mixed(found: Mapping[str, Mapping[str, Track]]) -> Iterator[str]:
         if len(by) > 1:
             each = "; ".join(f"{kind} in {', '.join(names[:5])}" for kind, names in by.items())
             yield f"signal: {signal} is of several kinds ({each}); give one kind in all cells"
-
-
-def _divided(plan: Plan, root: Path, model: str) -> Iterator[str]:
-    """Groups of nearly the same cells that stand on two sides."""
-    told = plan.config["models"][model]["cell_groups"]
-    if told == "none":
-        return
-    of = {cell: row.get("anatomy", "") for cell, row in plan.cells.items()}
-    if told != "anatomy":
-        given = _read_groups(told, root)
-        if isinstance(given, str):
-            yield given
-            return
-        for cell in cells(plan, model):
-            name = plan.cells.get(cell, {}).get("name", "")
-            of[cell] = given.get(_key(cell)) or given.get(_key(name), "")
-    sides: dict[str, dict[str, list[str]]] = {}
-    for part, names in parts(plan, model).items():
-        for cell in names:
-            sides.setdefault(of.get(cell) or cell, {}).setdefault(part, []).append(cell)
-    for group, by in sides.items():
-        if len(by) > 1:
-            each = "; ".join(f"{part}: {', '.join(names)}" for part, names in by.items())
-            yield (
-                f"test_cells: group {group} is divided ({each}), so what is held out is not new; "
-                "hold all of it out or leave the rest out of `cells`, or set cell_groups to none"
-            )
-
-
-def _key(name: str) -> str:
-    """A name without case, blanks and punctuation, as in `epiloom.data.cell_groups`."""
-    return re.sub(r"[^a-z0-9]", "", name.lower())
-
-
-def _read_groups(path: str, root: Path) -> dict[str, str] | str:
-    """Group by the key of a name, or what is wrong with the table."""
-    from epiloom.plan.runs import locate
-
-    try:
-        with locate(path, root).open(newline="") as file:
-            rows = list(csv.DictReader(file, delimiter="\t"))
-    except (OSError, UnicodeDecodeError) as err:
-        return f"cell_groups: '{path}' cannot be read ({err}); give a table, anatomy or none"
-    if not rows or not {"name", "group"} <= set(rows[0]):
-        return f"cell_groups: '{path}' lacks columns name and group; add them, separated by tabs"
-    return {_key(row["name"] or ""): (row["group"] or "").strip() for row in rows}
 
 
 def _add_motifs(plan: Plan, add_file: Callable[..., str], model: str) -> None:

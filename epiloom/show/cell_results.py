@@ -1,7 +1,8 @@
 """Results of models that predict cells never profiled: their metrics, who was held out, loops.
 
 Whatever is absent is left out; a file that is there but cannot be understood is listed in
-`Results.unreadable`. Over several folds every number is the mean.
+`Results.unreadable`. Over several folds every number is the mean; where runs hold out different
+cells (cell folds), that of a cell is the mean over the runs that held it out.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from epiloom.learn.cell_metrics import ALL, COLUMNS, MEAN, OVER_CELLS, POOLED, WRONG
+from epiloom.plan.unprofiled import cell_fold, folder
 from epiloom.show.canvas import model_name
 from epiloom.show.facts import name_of_cell
 from epiloom.show.results import HISTORY, Results, Run, table_of
@@ -43,7 +45,8 @@ class CellResults:
     """What was found of models that predict cells.
 
     Attributes:
-        cells: model -> part -> ids; as planned, else as found. signals: model -> names.
+        divisions: model -> cell fold -> part -> ids, as planned, else as found; one fold, named
+            "", where all runs hold out the same cells. signals: model -> names.
         metrics: columns `cell_metrics.COLUMNS`; loops: `LOOPS` and `OF_LOOPS`.
         regions: model -> chromosome -> number. seq_bp: model -> bp of a region.
         tfs: model -> TFs read, TFs left out. kinds: model -> signal -> what its values are.
@@ -51,7 +54,7 @@ class CellResults:
     """
 
     runs: list[Run]
-    cells: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    divisions: dict[str, dict[str, dict[str, list[str]]]] = field(default_factory=dict)
     signals: dict[str, list[str]] = field(default_factory=dict)
     metrics: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(COLUMNS)))
     loops: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=[*LOOPS, *OF_LOOPS]))
@@ -72,8 +75,17 @@ class CellResults:
         """The runs of a model."""
         return [run for run in self.runs if run.model == model]
 
+    def crossed(self, model: str) -> bool:
+        """Whether its runs hold out different cells."""
+        return set(self.divisions[model]) != {""}
+
+    def held(self, model: str, side: str) -> list[str]:
+        """Cells of a part in any run."""
+        every = (cell for fold in self.divisions[model].values() for cell in fold[side])
+        return list(dict.fromkeys(every))
+
     def done(self, model: str) -> int:
-        """Folds that were evaluated."""
+        """Runs that were evaluated."""
         return int(self.metrics.loc[self.metrics["model"] == model, "fold"].nunique())
 
 
@@ -97,8 +109,8 @@ def read_cells(found: Results) -> CellResults:
     if loops:
         made.loops = pd.concat(loops, ignore_index=True).reindex(columns=[*LOOPS, *OF_LOOPS])
     for model in made.models:
-        _read_data(found, made, model)
         _names(found, made, model)
+        _read_data(found, made, model)
         _options(found, made, model)
     return made
 
@@ -128,20 +140,22 @@ def _metrics(found: Results, runs: Sequence[Run]) -> list[pd.DataFrame]:
 
 def _read_data(found: Results, made: CellResults, model: str) -> None:
     """Regions, TFs and kinds of signals, from the files that the data rules leave."""
-    folder = found.work / "results" / model
-    rows = _regions(folder / "regions.bed", found.unreadable)
+    place = found.work / "results"
+    rows = _regions(place / model / "regions.bed", found.unreadable)
     if rows:
         made.regions[model] = {}
         for chrom, *_ in rows:
             made.regions[model][chrom] = made.regions[model].get(chrom, 0) + 1
         made.seq_bp[model] = rows[0][2] - rows[0][1]
-    told = _json(folder / "factors/reference.json", found.unreadable)
-    if isinstance(told.get("factors"), list):
-        made.tfs[model] = (len(told["factors"]), len(told.get("left_out") or []))
-    told = _json(folder / "signals/scales.json", found.unreadable)
-    names, kinds = told.get("signals"), told.get("kinds")
-    if isinstance(names, list) and isinstance(kinds, list):
-        made.kinds[model] = {str(s): str(kind) for s, kind in zip(names, kinds, strict=False)}
+    for fold in made.divisions[model]:  # TFs and kinds are the same in all
+        own = place / folder(model, fold)
+        told = _json(own / "factors/reference.json", found.unreadable)
+        if isinstance(told.get("factors"), list):
+            made.tfs[model] = (len(told["factors"]), len(told.get("left_out") or []))
+        told = _json(own / "signals/scales.json", found.unreadable)
+        names, kinds = told.get("signals"), told.get("kinds")
+        if isinstance(names, list) and isinstance(kinds, list):
+            made.kinds[model] = {str(s): str(kind) for s, kind in zip(names, kinds, strict=False)}
 
 
 def _regions(path: Path, unreadable: list[str]) -> list[tuple[str, int, int]]:
@@ -175,16 +189,28 @@ def _planned(found: Results, model: str) -> Mapping[str, Any]:
 def _names(found: Results, made: CellResults, model: str) -> None:
     """Cells by part and signals: those of the plan, else those of the tables."""
     row, own = _planned(found, model), made.metrics[made.metrics["model"] == model]
-    cells = row.get("cells") or {}
+    planned = {
+        r.get("cell_fold", ""): r["cells"]
+        for r in found.plan.get("cell_models") or []
+        if r["model"] == model and r.get("cells")
+    }
+    made.divisions[model] = {}
+    for fold in planned or dict.fromkeys(cell_fold(run.name) for run in made.of(model)):
+        cells = planned.get(fold) or _seen(own[own["fold"].map(cell_fold) == fold])
+        made.divisions[model][fold] = {side: list(cells.get(side) or []) for side in SIDES}
+    known = [signal for signal in dict.fromkeys(own["signal"]) if signal != ALL]
+    made.signals[model] = list(row.get("signals") or known)
+
+
+def _seen(own: pd.DataFrame) -> dict[str, list[str]]:
+    """Cells by part, of the metrics of runs that held out the same ones."""
     seen = {
         side: [c for c in dict.fromkeys(own.loc[own["part"] == part, "cell"]) if c not in TOGETHER]
         for side, part in EVALUATED.items()
     }
     # without validation cells the training cells choose the epoch
     seen["validation"] = [c for c in seen["validation"] if c not in seen["train"]]
-    made.cells[model] = {side: list(cells.get(side, seen[side])) for side in SIDES}
-    known = [signal for signal in dict.fromkeys(own["signal"]) if signal != ALL]
-    made.signals[model] = list(row.get("signals") or known)
+    return seen
 
 
 def _options(found: Results, made: CellResults, model: str) -> None:
@@ -220,11 +246,23 @@ def parts_of(made: CellResults, model: str) -> list[str]:
 
 
 def means(made: CellResults, model: str, part: str) -> pd.DataFrame:
-    """Rows of a part: cell, signal, predictor and all measures, means over folds."""
+    """Rows of a part: cell, signal, predictor and all measures, means over runs.
+
+    A cell's row is the mean over the runs that scored it, that of the cells pooled over all runs;
+    the mean over cells is that of the cells' rows, however many a run held out.
+    """
     own = made.metrics[(made.metrics["model"] == model) & (made.metrics["part"] == part)]
     own = own.astype(dict.fromkeys(NUMBERS, float))
     keys = ["cell", "signal", "predictor"]
-    return own.groupby(keys, sort=False)[NUMBERS].mean().reset_index()
+    found = own.groupby(keys, sort=False)[NUMBERS].mean().reset_index()
+    if not made.crossed(model):
+        return found
+    single = found[~found["cell"].isin(TOGETHER)].groupby(keys[1:])
+    over = single[NUMBERS].mean().assign(n=single["n"].sum())
+    rows = found["cell"] == OVER_CELLS
+    at = pd.MultiIndex.from_frame(found.loc[rows, keys[1:]])
+    found.loc[rows, NUMBERS] = over.reindex(at)[NUMBERS].to_numpy()
+    return found
 
 
 @dataclass(frozen=True)
@@ -235,7 +273,7 @@ class PartScores:
         own, wrong: signal -> skill of the model, of the model given another cell's factors.
         whole: of all signals together (model, wrong cell; NaN = undefined): skill.
         delta_r, across_r: signal -> value of the model.
-        cells: number of cells.
+        cells: number of cells. crossed: whether runs hold out different ones.
     """
 
     part: str
@@ -246,6 +284,7 @@ class PartScores:
     across_r: dict[str, float]
     wrong_across: dict[str, float]
     cells: int
+    crossed: bool = False
 
     @property
     def better(self) -> list[str]:
@@ -274,6 +313,7 @@ def part_scores(made: CellResults, model: str, part: str) -> PartScores | None:
     return PartScores(
         *(part, own, wrong, whole, delta, across[model], across[WRONG]),
         int(counted["cell"].nunique()),
+        made.crossed(model),
     )
 
 

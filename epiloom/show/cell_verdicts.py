@@ -45,7 +45,7 @@ FROM_MEAN = (
 def cell_verdicts(made: CellResults) -> list[Verdict]:
     """The answer of all models that predict cells; empty if there is none in the study."""
     verdicts: list[Verdict] = []
-    held_out = {model for model in made.models if made.cells[model]["test"]}
+    held_out = {model for model in made.models if made.held(model, "test")}
     for model in made.models:
         scores = headline(made, model)
         if scores is None:
@@ -72,7 +72,8 @@ def _who(scores: PartScores) -> str:
     if scores.part == "cross_region":
         return f"{_cells(scores.cells, 'training')} in regions that it never saw"
     more = ", in regions that it never saw," if scores.part == "cross_both" else ""
-    return f"{_cells(scores.cells)} that it never saw{more}"
+    turn = " (held out in turn)" if scores.crossed else ""
+    return f"{_cells(scores.cells)} that it never saw{turn}{more}"
 
 
 def _cells(count: int, kind: str = "") -> str:
@@ -98,7 +99,8 @@ def _skill(made: CellResults, model: str, scores: PartScores) -> Verdict:
     """In how many signals the model beats the mean of the training cells."""
     better, total, name = scores.better, len(scores.own), model_name(model)
     done, planned = made.done(model), len(made.of(model))
-    scope = f" ({done} of {planned} folds)" if done < planned else ""
+    kind = "runs" if scores.crossed else "folds"
+    scope = f" ({done} of {planned} {kind})" if done < planned else ""
     what = "the mean of the training cells"
     if scores.part == "cross_region":
         what = "the mean of the other training cells"
@@ -155,7 +157,7 @@ def _wrong_cell(model: str, scores: PartScores) -> Verdict:
     if not both:
         text = (
             f"Whether {model_name(model)} uses the cell's own TFs is open: there is no second "
-            "cell whose TFs could be given instead."
+            f"cell{_in_one_run(scores)} whose TFs could be given instead."
         )
         return Verdict("unknown", text)
     falls = [signal for signal, (own, wrong) in both.items() if wrong < own]
@@ -181,6 +183,10 @@ def _wrong_cell(model: str, scores: PartScores) -> Verdict:
     return Verdict("good", f"{text}: it uses the cell's own.")
 
 
+def _in_one_run(scores: PartScores) -> str:
+    return " held out by the same run" if scores.crossed else ""
+
+
 def _knows(model: str, scores: PartScores) -> Verdict:
     """How far it knows in which cell a bin is active."""
     if not scores.delta_r:
@@ -198,7 +204,7 @@ def _knows(model: str, scores: PartScores) -> Verdict:
         text += f"; across the cells of a bin, where they differ most, at r = {fixed(across, 2)}"
     else:
         across = delta
-        text += f"; a correlation across cells needs {MIN_CELLS} of them"
+        text += f"; a correlation across cells needs {MIN_CELLS} of them{_in_one_run(scores)}"
     if min(delta, across) < KNOWS:
         return Verdict("bad", f"It hardly knows one cell from another. {text}.")
     state = "good" if min(delta, across) >= 0.4 else "mixed"

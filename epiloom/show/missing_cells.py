@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from epiloom.plan.unprofiled import folder as folder_of
 from epiloom.show.results import Results
 
 if TYPE_CHECKING:
@@ -37,7 +38,9 @@ def planned(found: Results, about: Callable[[Log], set[str]], shared: Test) -> I
     rows = found.plan.get("cell_models") or []
     for model in dict.fromkeys(row["model"] for row in rows):
         own = [row for row in rows if row["model"] == model]
-        yield from _data(own[0], about, shared)
+        yield from _regions(model, shared)
+        for row in {row.get("cell_fold", ""): row for row in own}.values():
+            yield from _data(row, about, shared)
         for row in own:
             yield from _of_run(row, about, shared)
         yield (
@@ -73,12 +76,21 @@ def _named(name: str) -> Test:
     return lambda log: log.name == name
 
 
+def _regions(model: str, shared: Test) -> Iterator[Row]:
+    """Regions of a model: the same in all its runs."""
+    files = [f"results/{model}/regions.bed"]
+    yield f"regions of {model}", files, _named(f"{model}/choose_regions"), shared
+
+
+def _division(row: dict[str, Any]) -> str:
+    """The part of paths that tells which cells train."""
+    return folder_of(row["model"], row.get("cell_fold", ""))
+
+
 def _data(row: dict[str, Any], about: Callable, shared: Test) -> Iterator[Row]:
-    """Regions, scales and TFs of a model: the same in all its runs."""
-    model, training = row["model"], _tracks(row, ("train",))
+    """Scales and TFs of all runs with the same training cells."""
+    model, training = _division(row), _tracks(row, ("train",))
     folder = f"results/{model}"
-    name, files = f"regions of {model}", [f"{folder}/regions.bed"]
-    yield name, files, _named(f"{model}/choose_regions"), shared
     yield (
         f"scales of {model}",
         [f"{folder}/signals/scales.json"],
@@ -94,10 +106,10 @@ def _of_run(row: dict[str, Any], about: Callable, shared: Test) -> Iterator[Row]
     model, tracks = row["model"], _tracks(row)
     name, folder = f"{model}/{row['run']}", f"results/{model}/{row['run']}"
     cells = {cell for names in (row.get("cells") or {}).values() for cell in names}
-    steps = {f"{model}/{step}" for step in OF_MODEL}
+    steps = {f"{_division(row)}/{step}" for step in OF_MODEL} | {f"{model}/choose_regions"}
 
     def early(log: Log) -> bool:
-        own = log.name in steps or log.name.startswith(f"{model}/cell_signals/")
+        own = log.name in steps or log.name.startswith(f"{_division(row)}/cell_signals/")
         loops = log.parts[0] == "cell_loops" and log.parts[-1] in cells
         genome = bool(GENOME.intersection(log.parts))
         return bool(shared(log) or own or loops or genome or about(log) & tracks)

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from epiloom.learn.cell_metrics import ALL, MEAN, OVER_CELLS, POOLED, WRONG
+from epiloom.plan.sequence import of_chromosomes
 from epiloom.show import plots
 from epiloom.show.canvas import model_name, predictor_name, svg
 from epiloom.show.cell_results import (
@@ -32,6 +33,7 @@ from epiloom.show.report_latents import warnings
 from epiloom.show.results import Results
 from epiloom.show.verdicts import Verdict
 
+ALL_LOOPS, LOOP_MODEL = "all", "model"  # as studies/cell_loops.py calls them
 MOST = 600  # rows of single cells in a table of the page; more are in the file alone
 ROLES = {
     "train": "training",
@@ -50,8 +52,9 @@ BEYOND = (
     "What the model knows of the cell beyond what all cells share. Above: correlation of what is "
     "predicted beyond the mean of the training cells with what is measured beyond it, over bins. "
     "Below: correlation of predicted and measured signal over the cells of one bin, mean over the "
-    "half of the bins where the cells differ most (of at least three cells). Both are 0 for a "
-    "predictor that knows the place but not the cell. Good: blue near 1, crosses near 0 or below."
+    "half of the bins where the cells differ most (of at least three cells of one run). Both are 0 "
+    "for a predictor that knows the place but not the cell. Good: blue near 1, crosses near 0 or "
+    "below."
 )
 PLAIN = (
     "This figure proves nothing, and is here because the published figures are of this kind. Most "
@@ -88,6 +91,7 @@ class CellPart:
     reads_mean: bool  # a model starts from the mean of the training cells
     held_out: bool  # cells
     several: bool  # models
+    crossed: bool  # runs hold out different cells
     folds: int
     tables: list[str]
 
@@ -112,8 +116,9 @@ def cell_part(found: Results, made: CellResults) -> CellPart | None:
         studies=[_study(found, made, model) for model in made.models],
         remark=REMARK,
         reads_mean=bool(made.from_mean),
-        held_out=any(made.cells[model]["test"] for model in made.models),
+        held_out=any(made.held(model, "test") for model in made.models),
         several=len(made.models) > 1,
+        crossed=any(map(made.crossed, made.models)),
         folds=max(map(made.done, made.models)),
         tables=[f"results/tables/{model}.tsv" for model in made.models],
     )
@@ -210,59 +215,71 @@ def _known(value: Any) -> float | None:
 
 
 def _loops(found: Results, made: CellResults, model: str) -> Iterator[dict[str, Any]]:
-    for row in loop_rows(made, model).to_dict("records"):
+    """Rows with pairs; of several cells those of all together (a cell's own are in the table)."""
+    rows = loop_rows(made, model)
+    rows = rows[rows["pairs"] > 0]
+    together = rows["part"].isin(rows.loc[rows["cell"] == ALL_LOOPS, "part"])
+    for row in rows[~together | (rows["cell"] == ALL_LOOPS)].to_dict("records"):
+        far = row["high_bp"]
+        span = f"{row['low_bp'] / 1000:g} to {far / 1000:g} kb" if np.isfinite(far) else "all"
+        name = model_name(model) if row["predictor"] == LOOP_MODEL else None
         yield {
             "model": model_name(model),
             "part": PARTS.get(row["part"], row["part"]),
             "cell": cell_label(found, row["cell"]),
             "low_bp": row["low_bp"],
-            "distance": f"{row['low_bp'] / 1000:g} to {row['high_bp'] / 1000:g} kb",
-            "predictor": predictor_name(row["predictor"]),
-            **{name: _known(row[name]) for name in ("pairs", "loops", "prevalence")},
-            **{name: _known(row[name]) for name in ("auprc", "auroc", "row_cosine")},
+            "distance": span,
+            "predictor": name or predictor_name(row["predictor"]),
+            **{key: _known(row[key]) for key in ("pairs", "loops", "prevalence")},
+            **{key: _known(row[key]) for key in ("auprc", "auroc", "row_cosine")},
         }
 
 
 def _study(found: Results, made: CellResults, model: str) -> dict[str, Any]:
     """Who was held out, and what was read."""
-    gone, cells = missing_signals(made, model), made.cells[model]
+    gone = missing_signals(made, model)
     rows = []
-    for side in SIDES:
-        own = cells.get(side) or []
-        told = [f"{cell}: {', '.join(gone[cell])}" for cell in own if cell in gone]
-        rows.append(
-            {
-                "role": ROLES[side],
-                "count": len(own),
-                "cells": "; ".join(cell_label(found, cell) for cell in own),
-                "missing": "; ".join(told),
-            }
-        )
+    for fold, cells in made.divisions[model].items():
+        for side in SIDES:
+            own = cells[side]
+            if fold and not own:
+                continue  # a row less for every fold
+            told = [f"{cell}: {', '.join(gone[cell])}" for cell in own if cell in gone]
+            rows.append(
+                {
+                    "fold": fold,
+                    "role": ROLES[side],
+                    "count": len(own),
+                    "cells": "; ".join(cell_label(found, cell) for cell in own),
+                    "missing": "; ".join(told),
+                }
+            )
     return {
         "model": model_name(model),
         "cells": rows,
+        "crossed": made.crossed(model),
         "folds": list(_folds(found, made, model)),
         "data": _data(made, model),
-        "no_validation": not cells["validation"],
-        "no_test": not cells["test"],
+        "no_validation": not made.held(model, "validation"),
+        "no_test": not made.held(model, "test"),
     }
 
 
 def _folds(found: Results, made: CellResults, model: str) -> Iterator[dict[str, Any]]:
-    """Chromosomes and regions of each run by part."""
+    """Chromosomes and regions of each fold by part."""
     known = (found.plan.get("config") or {}).get("folds") or {}
     counts = made.regions.get(model)
-    for run in made.of(model):
-        fold = known.get(run.fold) or {}
-        if not fold and run.fold.endswith("s"):  # validation and test chromosomes change places
-            plain = known.get(run.fold[:-1]) or {}
+    for name in dict.fromkeys(of_chromosomes(run.fold) for run in made.of(model)):
+        fold = known.get(name) or {}
+        if not fold and name.endswith("s"):  # validation and test chromosomes change places
+            plain = known.get(name[:-1]) or {}
             fold = {"validation": plain.get("test"), "test": plain.get("validation")}
         chroms = {side: list(fold.get(side) or []) for side in SIDES[1:]}
         regions: dict[str, int | None] = dict.fromkeys(SIDES)
         if counts and fold:
             regions |= {s: sum(counts.get(c, 0) for c in own) for s, own in chroms.items()}
             regions["train"] = sum(counts.values()) - regions["validation"] - regions["test"]
-        yield {"fold": run.fold, "chroms": chroms, "regions": regions}
+        yield {"fold": name, "chroms": chroms, "regions": regions}
 
 
 def _data(made: CellResults, model: str) -> list[tuple[str, str]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from epiloom.plan.sequence import of_chromosomes
 from epiloom.show.answer import SYMBOLS, Comparison, best_rows
 from epiloom.show.canvas import model_name
 from epiloom.show.facts import full_name, model_order, published
@@ -91,14 +92,18 @@ def _told_channels(plan: dict[str, Any]) -> str:
 
 def _told_cells(plan: dict[str, Any]) -> str:
     """`3 signals of 11 cells: 7 train, 1 validates, 3 are held out`, by model."""
-    told = {}
+    told: dict[str, str] = {}
+    turns: dict[str, dict[str, list[str]]] = {}
     for row in plan.get("cell_models") or []:
-        cells = row.get("cells") or {}
+        cells, model = row.get("cells") or {}, row["model"]
         train, chosen, test = (len(cells.get(s) or ()) for s in ("train", "validation", "test"))
-        told[row["model"]] = (
-            f"{len(row.get('signals') or ())} signals of {train + chosen + test} cells: {train} "
-            f"for training, {chosen} for validation, {test} held out"
-        )
+        told[model] = f"{len(row.get('signals') or ())} signals of {train + chosen + test} cells: "
+        if "cell_fold" in row:
+            turns.setdefault(model, {})[row["cell_fold"]] = list(cells.get("test") or ())
+            held = {cell for names in turns[model].values() for cell in names}
+            told[model] += f"{len(held)} held out in turn, in {len(turns[model])} cell folds"
+        else:
+            told[model] += f"{train} for training, {chosen} for validation, {test} held out"
     if len(told) < 2:
         return "".join(told.values())
     return "; ".join(f"{model_name(model)}: {text}" for model, text in told.items())
@@ -143,7 +148,7 @@ def folds(
             turned = {"validation": fold.get("test"), "test": fold.get("validation")}
             folds.setdefault(name, turned)
     for run in (*found.runs, *found.sequence, *found.frames, *found.unprofiled):
-        folds.setdefault(run.fold, {})
+        folds.setdefault(of_chromosomes(run.fold), {})
     made = []
     for name, fold in folds.items():
         n = found.metrics.loc[found.metrics["fold"] == name, "n"].dropna()

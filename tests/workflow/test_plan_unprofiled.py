@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -24,8 +23,6 @@ FOLDS = {
 }
 HELD = {"validation_cells": ["E114"], "test_cells": ["E116"]}
 SIMULATED = {"cells": CELLS, "assays": ["DNase", "H3K4me3", "H3K27ac"], "chromosomes": 4}
-WIRED = "cell_tracks" in {field.name for field in fields(runs.Plan)}
-wired = pytest.mark.skipif(not WIRED, reason="needs the lines of epiloom/plan/runs.py")
 
 
 class Files(list):
@@ -44,8 +41,6 @@ def laid_out(options=None, own=None, **changes):
     asked = {"cells": CELLS, "folds": FOLDS, "models": {"epigept": options or {}}} | changes
     asked = config.resolve(asked, ROOT)
     plan = runs.Plan(asked, "here", runs.cards(ROOT), read_table(ROOT / "config/cells.tsv", "cell"))
-    if not WIRED:
-        object.__setattr__(plan, "cell_tracks", {})
     known, own, files = read_table(ROOT / "config/marks.tsv", "mark"), own or {}, Files()
     problems = list(unprofiled.check(plan, known, own))
     folds = runs.folds(asked)
@@ -343,7 +338,6 @@ def asked(options=None, **changes) -> dict:
     return {"cells": CELLS, "folds": FOLDS, "models": {"epigept": options or {}}} | changes
 
 
-@wired
 def test_the_plan_has_runs_files_and_results():
     options = HELD | {"signal": "pval", "contact_weight": 1.0}
     plan = runs.build(asked(options, simulate=SIMULATED, marks=[]), ROOT)
@@ -355,7 +349,6 @@ def test_the_plan_has_runs_files_and_results():
     assert list(checks.datasets(plan.config, plan.cards, ())) != []
 
 
-@wired
 def test_problems_are_told_together():
     options = {"test_cells": ["E117"], "motifs": {"threshold": "homer"}, "epochs": 0}
     with pytest.raises(InputError) as caught:
@@ -363,7 +356,6 @@ def test_problems_are_told_together():
     assert len(caught.value.problems) == 3
 
 
-@wired
 def test_rules_make_all_data(tmp_path):
     options = HELD | {"signal": "pval", "contact_weight": 1.0, "preset": "small"}
     given = asked(options, simulate=SIMULATED | {"length_bp": 600_000}, marks=[])
@@ -381,3 +373,18 @@ def test_rules_make_all_data(tmp_path):
     home = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
     done = subprocess.run(command, cwd=ROOT, env=home, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_peak_files_may_choose_the_regions(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "peaks").mkdir()
+    for name in ("a", "b", "c"):
+        (tmp_path / f"peaks/{name}.narrowPeak").write_text("")
+    plan = made({"regions": {"peaks": ["peaks/*.narrowPeak"], "least_files": 2}})
+    assert len(unprofiled.peak_files(plan)) == 3
+    told = refused({"regions": {"peaks": ["peaks/*.bed", "peaks/?.narrowPeak"], "least_files": 9}})
+    assert "'peaks/*.bed' fits no file" in told and "9 files can never touch a bin where 3" in told
+    bed = tmp_path / "own.bed"
+    bed.write_text("")
+    told = refused({"regions": {"bed": str(bed), "peaks": ["peaks/*"], "least_files": 1}})
+    assert "regions.bed tells the regions already" in told
