@@ -255,6 +255,7 @@ rule evaluate_cells:
         runtime=card_resource("runtime"),
         gpu=gpus,
     params:
+        most=lambda wc: PLAN.config["models"][wc.model]["evaluate_regions"],
         version=card_version,
     script:
         "../workflow_scripts/evaluate_cells.py"

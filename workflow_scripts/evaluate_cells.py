@@ -12,6 +12,7 @@ def main(job: jobs.Job) -> None:
         job.input,
         job.input["weights"],
         job.output["metrics"],
+        most_regions=job.params["most"],
         threads=job.threads,
     )
 

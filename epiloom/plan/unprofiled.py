@@ -26,7 +26,14 @@ SIGNALS = ("DNase", "CTCF", "H3K27ac", "H3K4me3", "H3K36me3", "H3K27me3", "H3K9m
 SIZES = {"paper_dnase": (10_000, 200), "tiny": (2_048, 128)}  # preset -> bases of region and bin
 USUAL = (128_000, 128)
 PARTS = ("train", "validation", "test")
-ONLY_ASKED = ("tfs", "test_cells", "validation_cells", "cell_groups", "cell_folds")
+ONLY_ASKED = (
+    "tfs",
+    "test_cells",
+    "validation_cells",
+    "cell_groups",
+    "cell_folds",
+    "evaluate_regions",
+)
 
 
 def models(plan: Plan) -> list[str]:
