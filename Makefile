@@ -25,8 +25,9 @@ endif
 PYTHON = .venv/bin/python
 SNAKEMAKE = $(PYTHON) -m snakemake --directory "$(DIR)" --configfile "$(CONFIG)"
 
-.PHONY: help setup demo real e003 dnase pilot_dna pilot_latents report sources test lint docs
-.PHONY: lock clean rescue
+.PHONY: help setup demo real e003 dnase pilot_dna pilot_latents pilot_cells report sources test
+.PHONY: lint docs lock clean rescue doctor
+.PHONY: faults
 
 help: ## this list
 	@grep -hE '^[a-z0-9_]+:.*## ' Makefile | sed -E 's/^([a-z0-9_]+):.*## /  make \1\t/' | expand -t 18
@@ -46,6 +47,8 @@ pilot_dna: DIR = pilot_dna
 pilot_dna: CONFIG = config/examples/pilot_dna.yaml
 pilot_latents: DIR = pilot_latents
 pilot_latents: CONFIG = config/examples/pilot_latents.yaml
+pilot_cells: DIR = pilot_cells
+pilot_cells: CONFIG = config/examples/pilot_cells.yaml
 demo: setup ## everything on simulated data, no network (minutes)
 real: setup ## the same on real Roadmap signal of the ENCODE pilot regions
 E003 = $(wildcard ../shared/data/roadmap_e003/genes.tsv)
@@ -56,6 +59,7 @@ PILOT = $(wildcard ../shared/data/hg19_pilot_mini/genome.fa.gz)
 pilot_dna: $(if $(PILOT),setup) ## Epiformer on DNA and conservation of 3.3 Mb (skipped without it)
 TRACKS = $(wildcard ../shared/data/hg19_encode_pilot/signal/E003-H3K4me3.pval.signal.bigwig)
 pilot_latents: $(if $(TRACKS),setup) ## Epi-LSTM on 20 real tracks of 18 Mb (skipped without them)
+pilot_cells: $(if $(PILOT),setup) ## EpiGePT, each of 4 real cells held out (skipped without it)
 
 define everything
 	$(SNAKEMAKE) --cores $(CORES)
@@ -90,6 +94,12 @@ ifneq ($(TRACKS),)
 else
 	@echo "pilot_latents: skipped, its tracks are not in ../shared/data/hg19_encode_pilot"
 endif
+pilot_cells:
+ifneq ($(PILOT),)
+	$(everything)
+else
+	@echo "pilot_cells: skipped, its contigs are not in ../shared/data/hg19_pilot_mini"
+endif
 
 report: setup ## rebuild the report of DIR from what is finished
 	$(SNAKEMAKE) --cores 1 report_now
@@ -103,6 +113,11 @@ sources: setup ## list every remote file of CONFIG, with size and licence
 # Nothing may follow pytest's own last line, so nothing does.
 test: setup ## all tests, e.g. make test ARGS="-k genome"
 	@$(PYTHON) -m pytest $(ARGS)
+
+# Options of the kills: make faults ARGS="--kills 10 --seed 2".
+faults: setup ## kill a tiny study 50 times, then all tests that break something
+	@$(PYTHON) -m tests.faults.kills $(ARGS)
+	@$(PYTHON) -m pytest -m faults --deselect tests/faults/test_kills.py
 
 lint: setup ## ruff, snakefmt and snakemake --lint
 	$(PYTHON) -m ruff check .
@@ -118,12 +133,18 @@ lock: ## remake requirements.lock from pyproject.toml (needs network)
 	@envs/lock.sh $(ARGS)
 
 # Downloads (resources/) stay. Without DIR: those of all examples.
-CLEAN = $(if $(filter command,$(origin DIR)),"$(DIR)",demo real e003 dnase pilot_dna pilot_latents)
+EXAMPLES = demo real e003 dnase pilot_dna pilot_latents pilot_cells
+CLEAN = $(if $(filter command,$(origin DIR)),"$(DIR)",$(EXAMPLES))
 clean: ## remove results, training state and logs, never downloads
 	@for dir in $(CLEAN); do for part in results runs logs benchmarks simulated; do \
 	if [ -e "$$dir/$$part" ]; then echo "removing $$dir/$$part"; rm -rf "$$dir/$$part"; fi; \
 	done; done
 	@echo "clean: downloads in resources/ are kept"
+
+# Without setup: it also says what keeps setup from working.
+doctor: ## is this machine, and the cluster it belongs to, ready for a run?
+	@$(if $(wildcard $(PYTHON)),$(PYTHON),python3) -m epiloom.plan.doctor --directory "$(DIR)" \
+	--configfile "$(CONFIG)" --profile "$(PROFILE)"
 
 # After Snakemake itself was killed on a cluster: its jobs go on, and a new run would start second
 # copies of them.

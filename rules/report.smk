@@ -63,3 +63,23 @@ rule report_now:
         plan=PLAIN_PLAN,
     script:
         "../workflow_scripts/report_now.py"
+
+
+# Asked for by name: `snakemake ro_crate`.
+rule ro_crate:
+    input:
+        "results/report.html",
+        RESULTS,
+    output:
+        crate="results/ro-crate-metadata.json",
+        workflow=directory("results/workflow"),
+    log:
+        "logs/ro_crate.log",
+    localrule: True
+    conda:
+        "../envs/crate.yaml"
+    params:
+        plan=PLAIN_PLAN,
+        wanted=["results/report.html", *RESULTS],
+    script:
+        "../workflow_scripts/ro_crate.py"

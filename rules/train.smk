@@ -11,6 +11,7 @@ rule train_model:
     output:
         weights="results/{model}/{run}/weights.pt",
         history="results/{model}/{run}/history.tsv",
+        record="results/{model}/{run}/run.json",
     log:
         "logs/{model}/{run}/train_model.log",
     benchmark:
@@ -64,6 +65,7 @@ for job_name, job_runs in plan_runs.jobs_of_many(PLAN).items():
             weights=[f"results/{m}/{r}/weights.pt" for m, r in job_runs],
             history=[f"results/{m}/{r}/history.tsv" for m, r in job_runs],
             predictions=[f"results/{m}/{r}/predictions.tsv" for m, r in job_runs],
+            record=[f"results/{m}/{r}/run.json" for m, r in job_runs],
         log:
             f"logs/train_many/{job_name}.log",
         benchmark:

@@ -30,7 +30,7 @@ log = logging.getLogger("epiloom")
 
 LONGEST_WAIT = 900.0  # seconds; who asks for more patience than this is asked again anyway
 SPAN = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)")  # Content-Range
-LOCAL = re.compile(r"(?i)(?!https?://)(?:file://(?:localhost)?(?=/))?(?!\w+://)(?P<path>.+)")
+LOCAL = re.compile(r"(?is)(?!https?://)(?:file://(?:localhost)?(?=/))?(?!\w+://)(?P<path>.+)")
 
 
 @dataclass

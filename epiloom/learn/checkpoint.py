@@ -116,7 +116,10 @@ class RunFolder:
                 path.unlink()
 
     def load_state(self) -> dict[str, Any] | None:
-        """What `save_state` wrote last, with `progress` as a `Progress`; None if nothing was.
+        """What `save_state` wrote last, with `progress` as a `Progress`.
+
+        None if nothing was, or if the best weights that it names are gone, so that training starts
+        again: two processes may have written here, one of them left over from a killed workflow.
 
         Raises:
             InputError: the file is damaged.
@@ -126,6 +129,10 @@ class RunFolder:
         state = load(self.state_path)
         known = {f.name for f in fields(Progress)}
         state["progress"] = Progress(**{k: v for k, v in state["progress"].items() if k in known})
+        best = state["progress"].best_epoch
+        if best and not self.best_path(best).exists():
+            log.warning("%s is not there; training starts again", self.best_path(best))
+            return None
         return state
 
 
@@ -155,9 +162,20 @@ def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any], where: str
 
 
 def save(path: Path, content: Mapping[str, Any]) -> None:
-    """Write tensors and plain values; the file appears whole or not at all."""
+    """Write tensors and plain values; the file appears whole or not at all.
+
+    Raises:
+        OSError: the disk is full, or refuses for another reason.
+    """
     with atomic(path) as tmp, tmp.open("wb") as file:
-        torch.save(content, file)  # given a path, torch would write the temporary name inside
+        try:
+            # given a path, torch would write the temporary name inside
+            torch.save(content, file)
+        except RuntimeError as err:  # torch puts its own words ("unexpected pos") over a full disk
+            first = err.__context__
+            if isinstance(first, OSError):
+                raise OSError(first.errno, first.strerror, str(path)) from err
+            raise
 
 
 def save_weights(

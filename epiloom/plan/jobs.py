@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from epiloom.plan import gpus
 from epiloom.plan.errors import InputError
 
 log = logging.getLogger("epiloom")
@@ -47,6 +49,7 @@ class Job:
     wildcards: dict[str, str] = field(default_factory=dict)
     threads: int = 1
     gpus: int = 0
+    gpus_shared: int = 1  # jobs that may use one GPU together, where no scheduler assigns them
     log: str | None = None
 
     @classmethod
@@ -61,6 +64,7 @@ class Job:
             wildcards=_named(smk.wildcards),
             threads=int(smk.threads),
             gpus=int(getattr(smk.resources, "gpu", 0)),
+            gpus_shared=int(getattr(smk, "config", {}).get("gpus_shared") or 1),
             log=str(smk.log[0]) if smk.log else None,
         )
 
@@ -105,6 +109,7 @@ def run(main: Callable[[Job], None], snakemake: Any = None) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     began = time.time()
     try:
+        gpus.assign(job.gpus, job.gpus_shared)
         main(job)
     except Exception as err:
         problem = err if isinstance(err, InputError) else _disk_problem(err)
@@ -114,6 +119,16 @@ def run(main: Callable[[Job], None], snakemake: Any = None) -> None:
         _say_how_to_repeat(job)
         sys.exit(1)
     log.info("%s: done in %.1f s", job.rule, time.time() - began)
+
+
+def command(job: Job) -> str:
+    """What repeats the job by hand, from the working directory; empty without a log.
+
+    The project's folder must be on PYTHONPATH where the working directory is another one.
+    """
+    if not job.log:
+        return ""
+    return f"python -m workflow_scripts.{job.script} {shlex.quote(f'{job.log}.job.json')}"
 
 
 def run_in_parallel(job: Job, processes: int) -> None:
@@ -169,5 +184,7 @@ def _say_how_to_repeat(job: Job) -> None:
         root = Path(__file__).resolve().parents[2]
         log.error(
             "log: %s\nrepeat this job by hand: cd %s && PYTHONPATH=%s %s -m workflow_scripts.%s %s",
-            *(job.log, Path.cwd(), root, sys.executable, job.script, f"{job.log}.job.json"),
+            job.log,
+            *map(shlex.quote, (str(Path.cwd()), str(root), sys.executable, job.script)),
+            shlex.quote(f"{job.log}.job.json"),
         )

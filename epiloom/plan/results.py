@@ -11,6 +11,7 @@ from epiloom.plan.errors import InputError
 from epiloom.plan.runs import Plan, example_files
 
 MARKS = ("marks.tsv", "marks.png", "second_marks.png")  # which mark predicts best, of all models
+PER_RUN = ("weights.pt", "run.json", "metrics.tsv")  # of every model
 
 
 def shown(plan: Plan) -> list[str]:
@@ -42,7 +43,7 @@ def results(plan: Plan) -> list[str]:
         *(f"results/qc/{t}.tsv" for t in plan.tracks),
         *(path for s in plan.gene_runs.values() for path in _partner_files(plan, s)),
         *(path for s in plan.sequence_runs.values() for path in _flat(example_files(plan, s))),
-        *(f"results/{m}/{r}/{n}" for m, r in plan.runs for n in ("weights.pt", "metrics.tsv")),
+        *(f"results/{m}/{r}/{n}" for m, r in plan.runs for n in PER_RUN),
         *sequence.asked(plan),
         *channels.results(plan),
         *unprofiled.results(plan),

@@ -262,6 +262,8 @@ def resolve(
         InputError: unknown key, missing or unsafe field, unusable replacement, or no address.
     """
     check_local(rows, local)
+    if mirror and "@" in urlsplit(mirror).netloc:
+        raise InputError("configuration", f"download.mirror: {_SECRET}")
     if local and key in local:
         # A file of the user's own may be of an assembly that no public row is for.
         row = next((row for row in rows if row.key == key and row.assembly == assembly), None)
@@ -279,6 +281,12 @@ def resolve(
     return Source(key, address, mirrors, row.bytes, fill(row.checksum, values), kind, **common)
 
 
+_SECRET = (  # the address itself is not repeated
+    "a name and a password in an address would stand in logs and in the report; leave them out and "
+    "put them into ~/.netrc, which is read for this host"
+)
+
+
 def check_local(rows: Sequence[Row], local: Mapping[str, str] | None) -> None:
     """Refuse replacements for unknown keys or of an unusable kind, all at once.
 
@@ -294,7 +302,9 @@ def check_local(rows: Sequence[Row], local: Mapping[str, str] | None) -> None:
         elif not isinstance(value, str) or not value.strip():
             problems.append(f"{name} = {value!r}: give a path, a file:// or an http(s):// address")
         elif match := re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", value):
-            if match[1].lower() not in ("file", "http", "https"):
+            if "@" in urlsplit(value).netloc:
+                problems.append(f"{name}: {_SECRET}")
+            elif match[1].lower() not in ("file", "http", "https"):
                 problems.append(
                     f"{name} = '{value}': {match[1]}:// is not supported; "
                     "copy the file and give its path"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 OWN = "own_table"  # source key of tables of the user's own
 PLACE = re.compile(r"([A-Za-z0-9_.]+):([\d,]+)")
-NAME = re.compile(r"[A-Za-z0-9_.+-]+")  # of a gene or cell that files are named by
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")  # of a gene or cell that files are named by
 NEW = ("matrix", "symbols", "aliases")  # files of new cells
 LOOPS = ("loops.tsv", "loops.png")
 

@@ -7,7 +7,7 @@ import json
 import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from epiloom.show import missing_cells, missing_latents
@@ -15,6 +15,8 @@ from epiloom.show.facts import reads_partners
 from epiloom.show.results import Results, Run, track_names
 from epiloom.show.track_example import target_paths
 
+NEEDED = "something it needs failed"
+TABLE = "table of "  # and the model: the name of a gap
 TAIL = 12  # lines of a log shown
 WIDEST = 300  # characters of a line shown
 READ = 65536  # bytes read from the end of a log
@@ -70,7 +72,17 @@ def gaps(found: Results, logs: Sequence[Log]) -> list[Gap]:
         missing = tuple(file for file in planned.files if not (found.work / file).exists())
         if missing:
             listed.append(Gap(planned.name, missing, *_why(planned, logs)))
-    return listed
+    return [_with_runs(gap, listed) for gap in listed]
+
+
+def _with_runs(gap: Gap, listed: Sequence[Gap]) -> Gap:
+    """A model's table waits for all its runs: what keeps them keeps it."""
+    model = gap.name.removeprefix(TABLE)
+    if model == gap.name or gap.logs:
+        return gap
+    runs = [other for other in listed if other.name.startswith(f"{model}/")]
+    logs = {log.path: log for other in runs for log in other.logs if log.status == "failed"}
+    return replace(gap, reason=NEEDED, logs=tuple(logs.values())) if logs else gap
 
 
 def _why(planned: _Planned, logs: Sequence[Log]) -> tuple[str, tuple[Log, ...]]:
@@ -82,7 +94,7 @@ def _why(planned: _Planned, logs: Sequence[Log]) -> tuple[str, tuple[Log, ...]]:
         why = "its log ends without a result: still running, or stopped from outside (time, memory)"
         return why, tuple(ended)
     if before := [log for log in logs if log.status == "failed" and planned.before(log)]:
-        return "something it needs failed", tuple(before)
+        return NEEDED, tuple(before)
     if own:
         return "a later step has not run yet", ()
     return "not started: no log, so its turn has not come yet", ()
@@ -155,7 +167,7 @@ def _either(*tests: Callable[[Log], object]) -> Callable[[Log], bool]:
 
 def _table(model: str, shared: Callable, rule: str) -> _Planned:
     path, own = f"results/tables/{model}.tsv", _named(f"{model}/{rule}")
-    return _Planned(f"table of {model}", [path], own, _either(shared, lambda g: model in g.parts))
+    return _Planned(TABLE + model, [path], own, _either(shared, lambda g: model in g.parts))
 
 
 def _track(track: str, about: Callable, shared: Callable) -> _Planned:
@@ -293,7 +305,8 @@ def _repeat(work: Path, log: Path) -> str:
     if not file.exists():
         return ""
     try:
-        rule = str(json.loads(file.read_text())["rule"])
-    except (OSError, ValueError, KeyError, TypeError):
-        rule = log.name.removesuffix(".log")
-    return f"python -m workflow_scripts.{rule} {shlex.quote(f'{log}.job.json')}"
+        job = json.loads(file.read_text())
+        script = str(job.get("script") or job["rule"])  # rules made in a loop share a script
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        script = log.name.removesuffix(".log")
+    return f"python -m workflow_scripts.{script} {shlex.quote(f'{log}.job.json')}"

@@ -37,7 +37,7 @@ WINGS = {
     },
     "learn": {"torch", "lightning_fabric", "scipy", "sklearn", "tqdm"},
     "studies": {"xgboost"},
-    "show": {"matplotlib", "jinja2", "markupsafe"},
+    "show": {"matplotlib", "jinja2", "markupsafe", "rocrate"},
 }
 CONDA_TO_PYPI = {
     "matplotlib-base": "matplotlib",
@@ -66,7 +66,7 @@ def tracked(*suffixes: str) -> list[Path]:
         paths = [ROOT / line for line in listed.stdout.splitlines()]
     else:  # a copy without git: everything but what is generated
         generated = {".git", ".venv", "demo", "real", "e003", "dnase"}
-        generated |= {"pilot_dna", "pilot_latents"}
+        generated |= {"pilot_dna", "pilot_latents", "pilot_cells"}
         generated |= {"resources", "results", ".snakemake"}
         paths = [p for p in ROOT.rglob("*") if not generated & set(p.relative_to(ROOT).parts)]
     real = [p for p in paths if p.is_file() and "__pycache__" not in p.parts]

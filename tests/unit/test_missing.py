@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+
 import pandas as pd
 import pytest
 
+from epiloom.plan import jobs
 from epiloom.show import answer, checks, missing, results
 from tests.made_results import Made
 from tests.made_studies import ACTIVITY, EQTL, PERTURBED, TRUTH
@@ -115,6 +119,28 @@ def test_a_run_of_a_job_of_many_points_to_that_job(tmp_path):
         "failed",
         ["train_many/promoter_cnn_E003"],
     )
+
+
+def test_a_table_waits_for_the_runs_that_failed(tmp_path):
+    made = Made(tmp_path, cells=["E003"], marks=["H3K4me3"], genes=25, shuffled=False)
+    run = "E003.H3K4me3.fold1"
+    made.fail(run)
+    (tmp_path / "results/tables/promoter_cnn.tsv").unlink(missing_ok=True)
+    found = missing.gaps(results.read(tmp_path, made.plan), missing.read_logs(tmp_path))
+    table = {gap.name: gap for gap in found}["table of promoter_cnn"]
+    assert table.reason == "something it needs failed"
+    assert [log.parts[1] for log in table.logs] == [run]
+
+
+def test_a_job_of_many_is_repeated_with_the_script_that_they_share(tmp_path):
+    log = tmp_path / "logs/train_many/promoter_cnn_E003.log"
+    log.parent.mkdir(parents=True)
+    log.write_text(ERROR)
+    job = jobs.Job("train_promoter_cnn_E003", "train_many", log=str(log.relative_to(tmp_path)))
+    (log.parent / f"{log.name}.job.json").write_text(json.dumps(asdict(job)))
+    (told,) = missing.read_logs(tmp_path)
+    assert told.command == jobs.command(job)
+    assert told.command.startswith("python -m workflow_scripts.train_many logs/train_many/")
 
 
 # --- what deserves a second look -----------------------------------------------------------------

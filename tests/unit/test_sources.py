@@ -217,3 +217,11 @@ def test_the_report_counts_files_sizes_and_what_is_there(tmp_path):
     assert text.count("\n") == 1 + 4 + 1
     assert "unknown\tno\tRoadmap data" in text and "0.984\tno" in text and "0.002\tyes" in text
     assert "4 files; 0.989 GB known, 1 of unknown size; 1 already here (0.002 GB)" in text
+
+
+@pytest.mark.parametrize("asked", [{"local": {"gencode": "https://me:secret@host/x.gtf"}},
+                                   {"mirror": "https://me:secret@host/copies"}])  # fmt: skip
+def test_a_password_in_an_address_is_refused_and_not_repeated(asked):
+    with pytest.raises(InputError, match="put them into ~/.netrc") as told:
+        sources.resolve(sources.catalogue(ROOT), "gencode", assembly="hg19", **asked)
+    assert "secret" not in str(told.value)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pandas as pd
+import pyBigWig
 import pytest
 import yaml
+from rocrate.rocrate import ROCrate
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared"
@@ -165,6 +169,25 @@ def test_one_job_per_cell_leaves_the_same_files(finished, tmp_path):
         for name in names:
             other = together / "results/promoter_cnn" / run.name / name
             assert (run / name).read_bytes() == other.read_bytes(), (run.name, name)
+        told = json.loads((together / "results/promoter_cnn" / run.name / "run.json").read_text())
+        alone = json.loads((run / "run.json").read_text())
+        assert told["examples"] == alone["examples"] and told["inputs"] == alone["inputs"]
+        assert told["command"].startswith("python -m workflow_scripts.train_many logs/train_many/")
+
+
+def test_a_finished_study_is_described_as_a_crate(finished):
+    config = str(finished / "tiny.yaml")
+    done = snakemake(finished, "ro_crate", "--configfile", config)
+    assert done.returncode == 0, done.stderr[-3000:]
+    read = ROCrate(finished / "results")
+    actions = {e["name"]: e for e in read.get_by_type("CreateAction")}
+    training = actions["promoter_cnn/E003.H3K4me3.fold1/train_model"]
+    assert "promoter_cnn/E003.H3K4me3.fold1/run.json" in {e.id for e in training["result"]}
+    assert training["object"] and training["startTime"] < training["endTime"]
+    assert {e["name"] for e in read.mainEntity["step"]} > {"simulate_epigenome", "write_report"}
+    assert "report.html" in {e.id for e in read.get("#run")["result"]}
+    again = snakemake(finished, "-n", "--configfile", config)
+    assert "Nothing to be done" in again.stdout + again.stderr
 
 
 def test_a_training_job_repeated_by_hand_in_two_processes_gives_the_same_history(finished):
@@ -174,7 +197,7 @@ def test_a_training_job_repeated_by_hand_in_two_processes_gives_the_same_history
     two = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     losses = []
     for name, launcher in (("one", []), ("two", two)):
-        job["output"] = {k: f"{name}/{k}" for k in ("weights", "history")}
+        job["output"] = {k: f"{name}/{k}" for k in ("weights", "history", "record")}
         job["params"]["run_dir"], job["log"] = f"{name}/state", f"{name}/train.log"
         (finished / f"{name}.json").write_text(json.dumps(job))
         done = subprocess.run(
@@ -187,23 +210,43 @@ def test_a_training_job_repeated_by_hand_in_two_processes_gives_the_same_history
         )
         assert done.returncode == 0, done.stderr[-3000:]
         losses.append(pd.read_csv(finished / f"{name}/history", sep="\t")["validation_loss"])
+        record = json.loads((finished / f"{name}/record").read_text())
+        assert record["hardware"]["processes"] == 1 + bool(launcher)
     assert len(losses[0]) == 2 and losses[0].to_list() == pytest.approx(
         losses[1].to_list(), rel=1e-4
     )
 
 
-def test_a_failed_job_leaves_a_partial_report_and_the_command_to_repeat_it(finished, tmp_path):
+def test_a_failed_job_leaves_a_report_of_the_rest_and_a_command_that_repeats_it(finished, tmp_path):
     config = yaml.safe_load(TINY)
-    (tmp_path / "own.bw").write_text("<!DOCTYPE html><html>moved</html>")
-    (tmp_path / "tracks.tsv").write_text(
-        f"cell\tmark\tkind\tfile\nE003\tH3K4me3\tdepth\t{tmp_path}/own.bw\n"
-    )
-    config["tracks"] = str(tmp_path / "tracks.tsv")
+    own = tmp_path / "own.bw"
+    own.write_text("<!DOCTYPE html><html>moved</html>")
+    (tmp_path / "tracks.tsv").write_text(f"cell\tmark\tkind\tfile\nE116\tH3K4me3\tdepth\t{own}\n")
+    config |= {"tracks": str(tmp_path / "tracks.tsv"), "cells": ["E003", "E116"]}
     (tmp_path / "bad.yaml").write_text(yaml.safe_dump(config))
-    (tmp_path / "simulated").symlink_to(finished / "simulated")
+    for part in ("simulated", "resources", "results", "runs", "logs", ".snakemake"):
+        shutil.copytree(finished / part, tmp_path / part)
+    (tmp_path / "results/report.html").unlink()
     done = snakemake(tmp_path, "--keep-going", "--configfile", str(tmp_path / "bad.yaml"))
     assert done.returncode == 1
     assert "HTML page" in done.stderr and "repeat this job by hand" in done.stderr
     assert not list((tmp_path / "resources").rglob("own.bw"))
-    report = (tmp_path / "results/report.partial.html").read_text()
-    assert "HTML page" in report and "workflow_scripts.download_file" in report
+
+    page = (tmp_path / "results/report.partial.html").read_text()
+    text = " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page)).split())
+    assert "HTML page instead of a bigWig" in text and "What failed or is missing" in text
+    for name in ("E116-H3K4me3.depth", "promoter_cnn/E116.H3K4me3.fold1", "table of promoter_cnn"):
+        row = rf"{re.escape(name)}( results/\S+)+ something it needs failed"
+        assert re.search(row, text), name
+    assert "results/promoter_cnn/E003.H3K4me3.fold1/history.tsv" not in text  # that one is there
+    command = re.search(r"python -m workflow_scripts.download_file \S+\.job\.json", text)[0]
+
+    sizes = [(f"chr{k}", 300_000) for k in range(1, 7)]
+    with pyBigWig.open(str(own), "w") as file:
+        file.addHeader(sizes)
+        for name, _ in sizes:
+            file.addEntries(name, 0, values=[1.0] * 100, span=100, step=100)
+    repeated = command.replace("python", shlex.quote(sys.executable), 1)
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run(repeated, shell=True, cwd=tmp_path, env=env, check=True, timeout=100)
+    assert [path.name for path in (tmp_path / "resources").rglob("own.bw")] == ["own.bw"]
