@@ -84,7 +84,7 @@ def _check_asked(plan: Plan) -> Iterator[str]:
     asked = plan.config["interpret"]
     for key in ("regions", "mutagenesis", "contacts"):
         for text in asked[key]:
-            if not _is_region(text):
+            if not is_region(text):
                 yield f"interpret.{key}: '{text}' is no region; give CHROM:START-END, 0-based"
     known = ["all", *chromosomes(plan.config)]
     for name in asked["tracks"]:
@@ -264,7 +264,8 @@ def variants(plan: Plan, settings: dict) -> str | list[str]:
     return plan.inputs.get("variants", [])
 
 
-def _is_region(text: str) -> bool:
+def is_region(text: str) -> bool:
+    """Whether a text is CHROM:START-END."""
     if not _REGION.fullmatch(text):
         return False
     _, start, end = region_parts(text)

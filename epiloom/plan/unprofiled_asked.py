@@ -72,7 +72,7 @@ def check(plan: Plan) -> Iterator[str]:
                     "rename the column, or ask that cell with interpret.cells"
                 )
         seq_bp, _ = unprofiled.sizes(plan.config["models"][model])
-        for text in block["contacts"]:
+        for text in filter(sequence.is_region, block["contacts"]):
             _, start, end = sequence.region_parts(text)
             if end - start > seq_bp:
                 yield (

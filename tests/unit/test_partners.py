@@ -25,7 +25,7 @@ from epiloom.data.partners import (
 from epiloom.data.ragged import Ragged
 from epiloom.data.regions import region_features
 from epiloom.data.simulate import Plan, simulate
-from epiloom.data.simulate.addresses import LOOPS, Addresses
+from epiloom.data.simulate.addresses import Addresses
 from epiloom.plan.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -280,10 +280,28 @@ def hits(partners: pd.DataFrame, links: pd.DataFrame) -> int:
     return len(both[inside & (both["middle"] < both["end"])])
 
 
+def write_true_loops(path: Path, paths: Addresses, found: pd.DataFrame) -> Path:
+    """BEDPE of 5-kb anchors at the planted enhancers and the genes that they serve."""
+    elements = pd.read_csv(paths.truth("elements.tsv"), sep="\t").set_index("element")
+    links = pd.read_csv(paths.truth("links.tsv"), sep="\t")
+    links = links[links["gene_id"].isin(found["gene_id"])]
+    middle = (elements["start"] + elements["end"]) // 2
+    tss = links["gene_id"].map(found.set_index("gene_id")["tss"])
+    ends = np.stack([links["enhancer"].map(middle), tss], axis=1) // 5000 * 5000
+    low, high = ends.min(axis=1), ends.max(axis=1)
+    chrom = links["enhancer"].map(elements["chrom"])
+    columns = [chrom, low, low + 5000, chrom, high, high + 5000]
+    table = pd.DataFrame(dict(enumerate(columns)) | {6: "loop", 7: 5.0})
+    table[low < high].to_csv(path, sep="\t", header=False, index=False)
+    return path
+
+
 @pytest.mark.parametrize("source", ["geo", "file"])
-def test_true_enhancers_of_the_simulation_are_enriched_among_partners(simulated, source):
+def test_true_enhancers_of_the_simulation_are_enriched_among_partners(simulated, source, tmp_path):
     paths, genome, found = simulated
-    path = paths("pchic_interactions") if source == "geo" else paths.out / LOOPS
+    path = paths("pchic_interactions")
+    if source == "file":
+        path = write_true_loops(tmp_path / "loops.bedpe", paths, found)
     contacts = read_contacts(source, [path], "E116", "GM")
     partners = partner_table(found, contacts, genome, source=source, tissue="GM")
     assert partners["gene_id"].nunique() > 0.5 * len(found)

@@ -192,8 +192,8 @@ def test_one_file_for_many_cells_is_refused(tmp_path):
 
 
 def test_a_cell_that_is_not_simulated_is_refused():
-    message = problems(config("demo", tasks=["expression"], cells=["E003", "E118"]))
-    assert "downstream.cells: 'E118' is not simulated; add it to simulate.cells" in message
+    message = problems(config("demo", tasks=["expression"], cells=["E003", "E114"]))
+    assert "downstream.cells: 'E114' is not simulated; add it to simulate.cells" in message
 
 
 def test_unknown_tasks_and_keys_are_refused_by_the_schema():
