@@ -96,7 +96,9 @@ def card_version(wc):
 
 
 def card_threads(wc):
-    return PLAN.cards[wc.model]["resources"]["threads"]
+    """Cores of a model's jobs: those that the configuration names, else the card's."""
+    named = PLAN.config["models"][wc.model].get("threads")
+    return named or PLAN.cards[wc.model]["resources"]["threads"]
 
 
 def gpus(wc):
