@@ -21,6 +21,7 @@ rule bin_signal:
         "benchmarks/bin_signal/{track}.tsv"
     wildcard_constraints:
         track=one_of(plan_unprofiled.track_names(PLAN)),
+    priority: 10
     conda:
         "../envs/genomics.yaml"
     resources:
@@ -45,6 +46,7 @@ rule settle_scales:
         "logs/{division}/settle_scales.log",
     wildcard_constraints:
         division=one_of(DIVISIONS),
+    priority: 10
     conda:
         "../envs/genomics.yaml"
     resources:
@@ -74,6 +76,7 @@ rule cell_signals:
     wildcard_constraints:
         division=one_of(DIVISIONS),
         cell=MODEL_CELLS,
+    priority: 10
     conda:
         "../envs/genomics.yaml"
     resources:
@@ -105,6 +108,7 @@ rule mean_signal:
         "benchmarks/{division}/mean_signal.tsv"
     wildcard_constraints:
         division=one_of(DIVISIONS),
+    priority: 10
     conda:
         "../envs/genomics.yaml"
     resources:
@@ -130,6 +134,7 @@ rule choose_regions:
         "logs/{model}/choose_regions.log",
     wildcard_constraints:
         model=CELL_MODELS,
+    priority: 10
     conda:
         "../envs/genomics.yaml"
     resources:
@@ -158,6 +163,7 @@ rule tf_reference:
         "logs/{division}/tf_reference.log",
     wildcard_constraints:
         division=one_of(DIVISIONS),
+    priority: 10
     conda:
         "../envs/genomics.yaml"
     resources:
@@ -193,6 +199,7 @@ rule genome_motifs:
         "benchmarks/genome_motifs/{motif_set}.tsv"
     wildcard_constraints:
         motif_set=one_of(filter(None, [plan_unprofiled.motif_set(PLAN)])),
+    priority: 10
     conda:
         "../envs/torch.yaml"
     threads: 4
@@ -222,6 +229,7 @@ rule cell_loops:
         cell=one_of(
             name.removeprefix("loops.") for name in PLAN.inputs if name.startswith("loops.")
         ),
+    priority: 10
     conda:
         "../envs/genomics.yaml"
     resources:

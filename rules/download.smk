@@ -29,6 +29,7 @@ rule download_file:
         "logs/download/{file}.log",
     wildcard_constraints:
         file=DOWNLOADS,
+    priority: 10
     retries: 2
     conda:
         "../envs/genomics.yaml"

@@ -8,6 +8,7 @@ rule genome_manifest:
         manifest=f"{STORE}/manifest.json",
     log:
         "logs/genome_manifest.log",
+    priority: 10
     localrule: True
     conda:
         "../envs/genomics.yaml"
@@ -30,6 +31,7 @@ rule genome_mask:
         mask=f"{STORE}/mask/{{bin}}.npy",
     log:
         "logs/genome_mask/{bin}.log",
+    priority: 10
     conda:
         "../envs/genomics.yaml"
     resources:
