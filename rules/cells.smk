@@ -202,7 +202,7 @@ rule genome_motifs:
     priority: 10
     conda:
         "../envs/torch.yaml"
-    threads: 4
+    threads: at_most(4)
     resources:
         mem_mb=lambda wc, attempt: 6000 * attempt,
         runtime=240,

@@ -95,6 +95,11 @@ def card_version(wc):
     return PLAN.cards[wc.model]["version"]
 
 
+def at_most(threads):
+    """Cores of a data job: one for a simulated genome, so that long trainings share the rest."""
+    return 1 if PLAN.config["simulate"] else threads
+
+
 def card_threads(wc):
     """Cores of a model's jobs: those that the configuration names, else the card's."""
     named = PLAN.config["models"][wc.model].get("threads")

@@ -76,7 +76,7 @@ rule downstream_task:
         task=one_of(plan_downstream.tasks(PLAN)),
     conda:
         "../envs/torch.yaml"
-    threads: 2
+    threads: at_most(2)
     resources:
         mem_mb=lambda wc, attempt: 8000 * attempt,
         runtime=720,

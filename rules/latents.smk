@@ -25,7 +25,7 @@ rule tile_tracks:
         model=FRAME_MODELS,
     conda:
         "../envs/genomics.yaml"
-    threads: 4
+    threads: at_most(4)
     resources:
         mem_mb=lambda wc, attempt: 6000 * attempt,
         runtime=480,

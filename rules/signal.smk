@@ -96,7 +96,7 @@ rule bam_to_bigwig:
         "benchmarks/bam_to_bigwig/{track}.tsv"
     conda:
         "../envs/genomics.yaml"
-    threads: 4
+    threads: at_most(4)
     resources:
         mem_mb=4000,
         runtime=240,
