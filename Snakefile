@@ -39,6 +39,7 @@ rule all:
 
 onstart:
     check_place()
+    without_rate_limit()
 
 
 onerror:
