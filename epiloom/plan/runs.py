@@ -31,7 +31,7 @@ from epiloom.plan.tracks import SOURCE_OF, OwnTrack, Track, read_own_tracks, rea
 # parameter of every data rule, so old results are made again.
 DATA_VERSION = 3  # raise it when data rules give other numbers
 
-PLANNING_ONLY = ("mark_sets", "folds", "shuffled_control", "gpu", "threads")  # settings that no run sees
+PLANNING_ONLY = ("mark_sets", "folds", "shuffled_control", "gpu", "threads")  # no run sees these
 
 KINDS = (sequence, channels, unprofiled)  # models whose examples are not genes
 SIMULATED = "simulated"  # the mirror's folder in the working directory
