@@ -84,24 +84,6 @@ rule score_cell_variants:
         "../workflow_scripts/score_cell_variants.py"
 
 
-rule cell_variant_truth:
-    input:
-        scores="results/{model}/{run}/variants.tsv",
-        summary="simulated/truth/summary.json",
-    output:
-        table="results/{model}/{run}/variants.truth.tsv",
-        figure="results/{model}/{run}/variants.truth.png",
-    log:
-        "logs/{model}/{run}/cell_variant_truth.log",
-    wildcard_constraints:
-        model=CELL_MODELS,
-    localrule: True
-    conda:
-        "../envs/torch.yaml"
-    script:
-        "../workflow_scripts/cell_variant_truth.py"
-
-
 rule rank_factors:
     input:
         unpack(example_files),

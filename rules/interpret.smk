@@ -142,7 +142,7 @@ rule variant_truth:
     log:
         "logs/{model}/{run}/variant_truth.log",
     wildcard_constraints:
-        model=SEQUENCE_MODELS,
+        model=f"{SEQUENCE_MODELS}|{CELL_MODELS}",
     localrule: True
     conda:
         "../envs/torch.yaml"

@@ -20,7 +20,7 @@ from epiloom.learn.cell_metrics import ALL, COLUMNS, MEAN, OVER_CELLS, POOLED, W
 from epiloom.plan.unprofiled import cell_fold, folder
 from epiloom.show.canvas import model_name
 from epiloom.show.facts import name_of_cell
-from epiloom.show.results import HISTORY, Results, Run, table_of
+from epiloom.show.results import HISTORY, Results, Run, numbers_of, table_of
 
 KEYS = list(COLUMNS[:6])
 NUMBERS = list(COLUMNS[6:])
@@ -117,15 +117,10 @@ def read_cells(found: Results) -> CellResults:
 
 def _table(found: Results, path: Path, columns: Sequence[str]) -> pd.DataFrame | None:
     """A table whose numbers are numbers: what cannot be read as one is NaN."""
-    table = table_of(path, columns, found.unreadable)
+    table = numbers_of(path, columns, found.unreadable, _TEXT)
     if table is None:
         return None
-    for name in table.columns:
-        if name in _TEXT:
-            table[name] = table[name].astype("string").fillna("").astype(object)
-        else:
-            table[name] = pd.to_numeric(table[name], errors="coerce").astype(float)
-    return table
+    return table.astype({name: float for name in table.columns if name not in _TEXT})
 
 
 def _metrics(found: Results, runs: Sequence[Run]) -> list[pd.DataFrame]:

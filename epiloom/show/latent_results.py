@@ -15,7 +15,7 @@ import pandas as pd
 
 from epiloom.plan.channels import OWN_FOLDS
 from epiloom.plan.downstream import TASKS
-from epiloom.show.results import HISTORY, Results, Run, table_of
+from epiloom.show.results import HISTORY, Results, Run, numbers_of
 from epiloom.studies.downstream_folds import SCHEMES
 
 KEYS = ["model", "fold", "part", "track", "predictor"]
@@ -142,14 +142,9 @@ def read_latents(found: Results) -> LatentResults:
 
 def _table(found: Results, path: Any, columns: Sequence[str]) -> pd.DataFrame | None:
     """A table whose numbers are numbers: what cannot be read as one is NaN."""
-    table = table_of(path, columns, found.unreadable)
+    table = numbers_of(path, columns, found.unreadable, TEXT)
     if table is None:
         return None
-    for name in table.columns:
-        if name in TEXT:
-            table[name] = table[name].astype("string").fillna("").astype(object)
-        else:
-            table[name] = pd.to_numeric(table[name], errors="coerce")
     # the last line of a file that was cut short: half a row says nothing
     table = table.dropna(subset=[name for name in columns if name in WHOLE])
     return table.astype({name: int for name in columns if name in WHOLE}).reset_index(drop=True)

@@ -153,6 +153,21 @@ def table_of(
     return table
 
 
+def numbers_of(
+    path: Path, columns: Sequence[str], unreadable: list[str], text: Sequence[str]
+) -> pd.DataFrame | None:
+    """The same; columns but those of `text` are numbers, NaN where they cannot be read as such."""
+    table = table_of(path, columns, unreadable)
+    if table is None:
+        return None
+    for name in table.columns:
+        if name in text:
+            table[name] = table[name].astype("string").fillna("").astype(object)
+        else:
+            table[name] = pd.to_numeric(table[name], errors="coerce")
+    return table
+
+
 def planned_runs(plan: dict[str, Any]) -> list[Run]:
     """The runs the plan names."""
     runs = []

@@ -205,7 +205,7 @@ def test_rules_make_all_of_it_and_single_targets(tmp_path):
     assert done.returncode == 0, text[-3000:]
     for rule in (
         *("predict_cells", "rank_factors", "draw_contacts", "score_loops", "predict_cell_tracks"),
-        *("score_cell_variants", "cell_variant_truth", "planted_variants"),
+        *("score_cell_variants", "variant_truth", "planted_variants"),
     ):
         assert rule in text
 
