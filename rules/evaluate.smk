@@ -12,6 +12,7 @@ rule evaluate_run:
         "logs/{model}/{run}/evaluate_run.log",
     wildcard_constraints:
         model=GENE_MODELS,
+        run=OWN_JOB,
     conda:
         "../envs/torch.yaml"
     resources:
@@ -21,6 +22,30 @@ rule evaluate_run:
         settings=settings,
     script:
         "../workflow_scripts/evaluate_run.py"
+
+
+for job_name, job_runs in TOGETHER.items():
+
+    rule:
+        name:
+            f"evaluate_{job_name}"
+        input:
+            sorted({f for each in job_runs for f in files_of(each)}),
+            predictions=[f"results/{m}/{r}/predictions.tsv" for m, r in job_runs],
+        output:
+            baselines=[f"results/{m}/{r}/baselines.tsv" for m, r in job_runs],
+            metrics=[f"results/{m}/{r}/metrics.tsv" for m, r in job_runs],
+        log:
+            f"logs/evaluate_many/{job_name}.log",
+        conda:
+            "../envs/torch.yaml"
+        resources:
+            mem_mb=4000,
+            runtime=60,
+        params:
+            runs=[described(*each) for each in job_runs],
+        script:
+            "../workflow_scripts/evaluate_many.py"
 
 
 rule metrics_table:

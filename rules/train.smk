@@ -1,7 +1,8 @@
 """Training and prediction: one job per run, whatever the model, or several runs in one job."""
 
-# Models of genes may share jobs, see below; a run of a model of DNA is always a job of its own.
-OWN_JOB = GENE_MODELS if PLAN.config["one_job_per"] == "run" else one_of([])
+TOGETHER = plan_runs.jobs_of_many(PLAN)  # runs that share a job, by the job's name
+# All other runs have jobs of their own; so have runs that are not in the plan, to be refused kindly.
+OWN_JOB = rf"(?!(?:{one_of(run for runs in TOGETHER.values() for _, run in runs)})/)[\w.+-]+"
 
 
 rule train_model:
@@ -17,7 +18,7 @@ rule train_model:
     benchmark:
         "benchmarks/{model}/{run}/train_model.tsv"
     wildcard_constraints:
-        model=f"{OWN_JOB}|{SEQUENCE_MODELS}|{FRAME_MODELS}|{CELL_MODELS}",
+        run=OWN_JOB,
     priority: 10
     conda:
         "../envs/torch.yaml"
@@ -42,7 +43,8 @@ rule predict_model:
     log:
         "logs/{model}/{run}/predict_model.log",
     wildcard_constraints:
-        model=OWN_JOB,
+        model=GENE_MODELS,
+        run=OWN_JOB,
     conda:
         "../envs/torch.yaml"
     resources:
@@ -54,7 +56,7 @@ rule predict_model:
         "../workflow_scripts/predict_model.py"
 
 
-for job_name, job_runs in plan_runs.jobs_of_many(PLAN).items():
+for job_name, job_runs in TOGETHER.items():
 
     rule:
         name:

@@ -9,7 +9,7 @@ def main(job: jobs.Job) -> None:
     from epiloom.data.simulate import Plan, simulate
 
     wanted = {k: tuple(v) if isinstance(v, list) else v for k, v in job.params["plan"].items()}
-    simulate(Plan(**wanted), Path(job.output["summary"]).parents[1])
+    simulate(Plan(**wanted), Path(job.output["summary"]).parents[1], job.threads)
 
 
 if __name__ == "__main__":

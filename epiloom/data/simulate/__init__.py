@@ -24,12 +24,13 @@ __all__ = ["Plan", "simulate"]
 log = logging.getLogger("epiloom")
 
 
-def simulate(plan: Plan, out: str | Path) -> dict:
+def simulate(plan: Plan, out: str | Path, processes: int = 1) -> dict:
     """Write the simulated epigenome below `out`; equal plans give byte-identical files.
 
     Args:
         plan: sizes and contents.
         out: folder that stands for the servers (`download.mirror` of the configuration).
+        processes: how many write tracks side by side.
 
     Returns:
         The summary that is also written, last, to `out/truth/summary.json`: the plan, chromosome
@@ -58,7 +59,7 @@ def simulate(plan: Plan, out: str | Path) -> dict:
     variants = truth.write_truth(world, addresses)
     planted = eqtls.write_eqtls(world, addresses)
     labelled = labels.write_labels(world, addresses)
-    reads = tracks.write_tracks(world, Signal(world), addresses)
+    reads = tracks.write_tracks(world, Signal(world), addresses, processes)
     counts = {"variants": variants, "capture_pairs": pairs, "loops": loops, "eqtls": planted}
     counts |= labelled
     summary = _summary(world, counts, timed, reads)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import numpy as np
 
@@ -14,40 +15,55 @@ from epiloom.data.simulate.signal import ASSAYS, Signal, draw_reads
 from epiloom.data.simulate.world import World
 from epiloom.data.simulate.writers import write_bam, write_signal, write_tagalign
 
-log = logging.getLogger("epiloom")
-
 FRAGMENT_BINS = 8  # reads stand for 200-bp fragments in the peak caller's pileup
 LEVELS = 160  # grid of background levels on which Poisson tails are tabulated
 
 
-def write_tracks(world: World, signal: Signal, addresses: Addresses) -> dict[str, int]:
+def write_tracks(
+    world: World, signal: Signal, addresses: Addresses, processes: int = 1
+) -> dict[str, int]:
     """Write every track of the plan; returns the number of reads per track."""
+    pairs = [(cell, mark) for cell in world.plan.cells for mark in world.plan.assays]
+    if processes == 1:
+        reads = [write_track(world, signal, addresses, *pair) for pair in pairs]
+    else:  # a fork has the genome already; it is never sent from process to process
+        common = (world, signal, addresses)
+        with ProcessPoolExecutor(processes, get_context("fork"), _share, common) as pool:
+            reads = list(pool.map(_write_shared, pairs))
+    return {f"{cell}-{mark}": n for (cell, mark), n in zip(pairs, reads, strict=True)}
+
+
+def _share(*common: object) -> None:
+    """What all tracks are made of, kept in a writing process."""
+    global _common
+    _common = common
+
+
+def _write_shared(pair: tuple[str, str]) -> int:
+    return write_track(*_common, *pair)
+
+
+def write_track(world: World, signal: Signal, addresses: Addresses, cell: str, mark: str) -> int:
+    """Write all files of one track; returns its number of reads."""
     plan = world.plan
     bam = {(cell, mark): accession for accession, cell, mark in plan.bam_tracks}
-    reads = {}
-    for cell in plan.cells:
-        for mark in plan.assays:
-            depth = signal.expected(cell, mark)
-            counts = draw_reads(world, cell, mark, depth)
-            pair = {"cell": cell, "mark": mark}
-            reads[f"{cell}-{mark}"] = int(counts.sum())
-            pileup, background = enrichment(world, signal, mark, counts)
-            values = minus_log10_p(pileup, background)
-            write_signal(addresses("roadmap_pval", **pair), world.layout, values)
-            if (cell, mark) in plan.fold_change_tracks:
-                change = np.round((pileup + 1.0) / (background + 1.0), 3)
-                write_signal(addresses("roadmap_fold_change", **pair), world.layout, change)
-            if (cell, mark) in plan.read_tracks or (cell, mark) in bam:
-                starts, strands = place_reads(world, cell, mark, counts)
-                reads[f"{cell}-{mark}"] = sum(map(len, starts))
-            if (cell, mark) in plan.read_tracks:
-                path = addresses("roadmap_reads", **pair)
-                write_tagalign(path, world.layout, starts, strands)
-            if (cell, mark) in bam:
-                path = addresses("encode_file", accession=bam[cell, mark], extension="bam")
-                write_bam(path, world.layout, starts, strands, _bases(world))
-            log.debug("simulated %s-%s: %d reads", cell, mark, reads[f"{cell}-{mark}"])
-    return reads
+    counts = draw_reads(world, cell, mark, signal.expected(cell, mark))
+    pair = {"cell": cell, "mark": mark}
+    pileup, background = enrichment(world, signal, mark, counts)
+    values = minus_log10_p(pileup, background)
+    write_signal(addresses("roadmap_pval", **pair), world.layout, values)
+    if (cell, mark) in plan.fold_change_tracks:
+        change = np.round((pileup + 1.0) / (background + 1.0), 3)
+        write_signal(addresses("roadmap_fold_change", **pair), world.layout, change)
+    if (cell, mark) not in plan.read_tracks and (cell, mark) not in bam:
+        return int(counts.sum())
+    starts, strands = place_reads(world, cell, mark, counts)
+    if (cell, mark) in plan.read_tracks:
+        write_tagalign(addresses("roadmap_reads", **pair), world.layout, starts, strands)
+    if (cell, mark) in bam:
+        path = addresses("encode_file", accession=bam[cell, mark], extension="bam")
+        write_bam(path, world.layout, starts, strands, _bases(world))
+    return sum(map(len, starts))
 
 
 def _bases(world: World) -> Iterator[np.ndarray]:
