@@ -1,7 +1,7 @@
 """Training and prediction: one job per run, whatever the model, or several runs in one job."""
 
 TOGETHER = plan_runs.jobs_of_many(PLAN)  # runs that share a job, by the job's name
-# All other runs have jobs of their own; so have runs that are not in the plan, to be refused kindly.
+# All others have jobs of their own; so have runs outside the plan, whose rules refuse them kindly.
 OWN_JOB = rf"(?!(?:{one_of(run for runs in TOGETHER.values() for _, run in runs)})/)[\w.+-]+"
 
 

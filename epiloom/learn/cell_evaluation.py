@@ -88,8 +88,7 @@ def evaluate(
     Raises:
         InputError: weights or files that do not fit.
     """
-    if threads:
-        devices.set_threads(threads)
+    devices.use_cores(threads)
     net, settings = load_weights(spec, weights)
     table = RegionTable.read(settings, files)
     place = torch.device(devices.pick_device(device))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import ctypes
 import logging
 import os
 import platform
@@ -22,6 +23,9 @@ from torch import Tensor, nn
 from epiloom.plan.errors import InputError
 
 log = logging.getLogger("epiloom")
+
+KEPT_BYTES = 2**26  # larger tensors take so long to compute that their pages do not matter
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
 def start(precision: str = "float32", device: str = "auto") -> Fabric:
@@ -147,9 +151,19 @@ def compiled(spec: Any, net: nn.Module, batch: Mapping[str, Tensor], device: tor
     return torch.compile(net)
 
 
-def set_threads(threads: int) -> None:
-    """Limit torch to the job's cores (an unpinned job on a shared machine loses 2x and more)."""
-    torch.set_num_threads(max(1, int(threads)))
+def use_cores(threads: int | None) -> None:
+    """Limit torch to the job's cores, None for no limit, and keep freed memory for what comes next.
+
+    An unpinned job on a shared machine loses 2x and more. glibc hands large freed tensors back to
+    the system, and to get them anew, page by page, can take longer than to compute them
+    (docs/benchmarks.md); those of up to `KEPT_BYTES` are used again instead.
+    """
+    if threads:
+        torch.set_num_threads(max(1, int(threads)))
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # not on macOS
+    if mallopt:
+        mallopt(_M_MMAP_THRESHOLD, KEPT_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, 8 * KEPT_BYTES)
 
 
 def seed_all(seed: int) -> None:

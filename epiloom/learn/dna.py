@@ -45,8 +45,7 @@ def predictor(
 
     Evaluation mode, linear scale, one strand; `BATCH` windows at a time.
     """
-    if threads:
-        devices.set_threads(threads)
+    devices.use_cores(threads)
     place = torch.device(devices.pick_device(device))
     net = load_model(spec, weights).to(place)
 
@@ -73,8 +72,7 @@ def gradient(
     Of the predicted signal, summed over tracks and bins, with respect to a one-hot base: what a
     little of that base would add there.
     """
-    if threads:
-        devices.set_threads(threads)
+    devices.use_cores(threads)
     place = torch.device(devices.pick_device(device))
     net = load_model(spec, weights).to(place)
 

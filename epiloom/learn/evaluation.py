@@ -69,8 +69,7 @@ def variant_predictor(
     It takes the inputs as named arrays, and whether all that is not of the promoter has one row
     that the variants share (the model's `perturbed`), or a row for each.
     """
-    if threads:
-        devices.set_threads(threads)
+    devices.use_cores(threads)
     place = torch.device(devices.pick_device(device))
     net = load_model(spec, weights).to(place)
 
@@ -98,8 +97,7 @@ def predictions(
         part: validation or test, for the column of that name.
         threads: cores to use (default: leave torch's setting).
     """
-    if threads:
-        devices.set_threads(threads)
+    devices.use_cores(threads)
     return frame(
         examples, part, spec.name, predict(spec, load_model(spec, weights), examples, device)
     )

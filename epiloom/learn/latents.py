@@ -58,8 +58,7 @@ class Encoder:
         Raises:
             InputError: weights that do not fit, or tiles with channels in another order.
         """
-        if threads:
-            devices.set_threads(threads)
+        devices.use_cores(threads)
         net, settings = load_weights(spec, weights)
         tiles = open_tiles(files)
         check_channels(settings["channels"], tiles.channels, files["channels"])

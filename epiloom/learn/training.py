@@ -80,8 +80,7 @@ def fit(
         NotFinite: loss or gradient became NaN or infinite.
         InputError: the state in `run_dir` belongs to other settings.
     """
-    if threads:
-        devices.set_threads(threads)
+    devices.use_cores(threads)
     fabric = devices.start(settings["precision"], device)
     rank, world = fabric.global_rank, fabric.world_size
     batch, accumulate, seed = settings["batch"], settings["accumulate"], settings["seed"]

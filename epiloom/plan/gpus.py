@@ -25,15 +25,19 @@ _HELD: list[IO[str]] = []  # open as long as the process lives
 def assign(asked: int, shared: int = 1) -> None:
     """Let this process see only the GPUs that it takes (CUDA_VISIBLE_DEVICES); waits for them.
 
-    Nothing is done for a job that asks for none, where a scheduler or the user has assigned some,
-    in the processes of a launcher (which share those of the job that started them), and where the
-    driver lists no GPU. To be called before anything uses a GPU.
+    A job that asks for none sees none: it would use one that another job has. Nothing is done where
+    a scheduler or the user has assigned some, in the processes of a launcher (which share those of
+    the job that started them), and where the driver lists no GPU. To be called before anything uses
+    a GPU.
 
     Args:
         asked: GPUs of the job; with fewer in the machine, all of them.
         shared: jobs that may use one GPU together.
     """
-    if asked < 1 or "CUDA_VISIBLE_DEVICES" in os.environ or "RANK" in os.environ:
+    if "CUDA_VISIBLE_DEVICES" in os.environ or "RANK" in os.environ:
+        return
+    if asked < 1:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
         return
     present = listed()
     if not present:

@@ -65,8 +65,7 @@ def score_loops(
     Raises:
         InputError: weights and files that do not fit; no cell with loops.
     """
-    if threads:
-        devices.set_threads(threads)
+    devices.use_cores(threads)
     net, settings = load_weights(spec, weights)
     table = RegionTable.read(settings, files)
     if not table.reader.loops:

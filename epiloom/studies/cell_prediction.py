@@ -90,8 +90,7 @@ class Asked:
         Raises:
             InputError: files of another genome, motif set or reference than the weights'.
         """
-        if threads:
-            devices.set_threads(threads)
+        devices.use_cores(threads)
         net, settings = load_weights(spec, weights)
         genome, reference = Genome.load(files["manifest"]), Reference.load(files["reference"])
         block = open_block(files)

@@ -126,7 +126,8 @@ jobs.run(main)
     [
         (1, {}, "GPU-aa"),
         (2, {}, "GPU-aa,GPU-bb"),
-        (0, {}, "all"),
+        (0, {}, ""),  # none of them: it may be another job's
+        (0, {"CUDA_VISIBLE_DEVICES": "5"}, "5"),
         (1, {"CUDA_VISIBLE_DEVICES": "5"}, "5"),  # a scheduler's word
         (1, {"CUDA_VISIBLE_DEVICES": ""}, ""),  # the user wants none used
         (1, {"RANK": "0", "LOCAL_RANK": "0"}, "all"),  # one of several processes
