@@ -10,7 +10,7 @@ rule simulate_epigenome:
         "benchmarks/simulate_epigenome.tsv"
     conda:
         "../envs/genomics.yaml"
-    threads: 2 # nothing else can run before it
+    threads: 2  # nothing else can run before it
     resources:
         mem_mb=3000,
         runtime=30,
