@@ -72,6 +72,7 @@ for job_name, job_runs in TOGETHER.items():
             f"logs/train_many/{job_name}.log",
         benchmark:
             f"benchmarks/train_many/{job_name}.tsv"
+        priority: 10
         conda:
             "../envs/torch.yaml"
         threads: 1
