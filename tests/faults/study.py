@@ -113,11 +113,9 @@ def in_place(folder: Path) -> list[str]:
     found = [p for part in ("results", "resources") for p in (folder / part).rglob("*")]
     # the last one is made when a job has failed, of what there is then
     left = (".part", ".part.json", ".lock", "report.partial.html")
-    return sorted(
-        str(p.relative_to(folder))
-        for p in found
-        if p.is_file() and not p.name.startswith(".") and not p.name.endswith(left)
-    )
+    paths = [p.relative_to(folder) for p in found if p.is_file() and not p.name.endswith(left)]
+    # a dot begins the name of a temporary neighbour, or of a folder of such
+    return sorted(str(p) for p in paths if not any(part.startswith(".") for part in p.parts))
 
 
 def unlike(path: str, folder: Path, reference: Path) -> str:

@@ -68,7 +68,7 @@ def test_the_paper_grid_is_planned_without_torch(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "runs", "tracks"), [("demo", 10, 14), ("one_cell", 4, 1), ("real", 72, 15)]
+    ("name", "runs", "tracks"), [("demo", 4, 14), ("one_cell", 4, 1), ("real", 72, 15)]
 )
 def test_every_example_is_planned(tmp_path, name, runs, tracks):
     if name == "real" and not SHARED.exists():
