@@ -15,6 +15,7 @@ rule gene_table:
         expression="results/genes/expression.tsv",
     log:
         "logs/gene_table.log",
+    priority: 10
     conda:
         "../envs/genomics.yaml"
     resources:
@@ -39,6 +40,7 @@ rule promoter_features:
         "logs/promoter_features/{track}.log",
     benchmark:
         "benchmarks/promoter_features/{track}.tsv"
+    priority: 10
     conda:
         "../envs/genomics.yaml"
     resources:
@@ -65,6 +67,7 @@ rule partner_table:
         "benchmarks/partner_table/{cell}.tsv"
     wildcard_constraints:
         cell=r"[A-Za-z0-9_]+",
+    priority: 10
     conda:
         "../envs/genomics.yaml"
     resources:
@@ -91,6 +94,7 @@ rule partner_features:
         "logs/partner_features/{track}.log",
     benchmark:
         "benchmarks/partner_features/{track}.tsv"
+    priority: 10
     conda:
         "../envs/genomics.yaml"
     resources:

@@ -23,6 +23,7 @@ rule tile_tracks:
         "benchmarks/{model}/tile_tracks.tsv"
     wildcard_constraints:
         model=FRAME_MODELS,
+    priority: 10
     conda:
         "../envs/genomics.yaml"
     threads: at_most(4)

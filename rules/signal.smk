@@ -55,6 +55,7 @@ rule sort_reads:
         "logs/sort_reads/{track}.log",
     benchmark:
         "benchmarks/sort_reads/{track}.tsv"
+    priority: 10
     conda:
         "../envs/genomics.yaml"
     resources:
@@ -115,6 +116,7 @@ rule bin_track:
         "logs/bin_track/{track}.log",
     benchmark:
         "benchmarks/bin_track/{track}.tsv"
+    priority: 10
     conda:
         "../envs/genomics.yaml"
     resources:

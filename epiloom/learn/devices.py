@@ -129,6 +129,8 @@ def _be_deterministic(accelerator: str) -> None:
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_tf32 = False
     torch.use_deterministic_algorithms(True, warn_only=True)
+    # Every new tensor would be filled before it is computed; tests find what reads an empty one.
+    torch.utils.deterministic.fill_uninitialized_memory = False
 
 
 def compiled(spec: Any, net: nn.Module, batch: Mapping[str, Tensor], device: torch.device) -> Any:
