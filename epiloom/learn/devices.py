@@ -129,7 +129,7 @@ def _be_deterministic(accelerator: str) -> None:
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_tf32 = False
     torch.use_deterministic_algorithms(True, warn_only=True)
-    # Every new tensor would be filled before it is computed; tests find what reads an empty one.
+    # Nothing here reads a tensor that is not computed yet, so new ones need not be filled first.
     torch.utils.deterministic.fill_uninitialized_memory = False
 
 
