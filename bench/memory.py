@@ -7,7 +7,6 @@ fresh processes in turns: malloc's habits are those of a process.
 from __future__ import annotations
 
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -61,7 +60,7 @@ def measured(habit: str) -> dict[str, float]:
         optimizer.step()
 
     found["training, 2 at once"] = _ms(step) / 2
-    found["peak memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    found["peak memory"] = devices.memory_meter("cpu")()
     return found
 
 

@@ -89,6 +89,13 @@ def test_the_same_seed_gives_the_same_bytes_whatever_the_hash_seed(tmp_path):
     assert first == second
 
 
+def test_two_processes_write_the_same_bytes_as_one(tmp_path):
+    plan = Plan(**TINY)
+    one, two = (simulate(plan, tmp_path / str(n), processes=n) for n in (1, 2))
+    assert one == two and one["reads"]
+    assert checksums(tmp_path / "1") == checksums(tmp_path / "2")
+
+
 def test_another_seed_gives_other_content(tmp_path):
     for seed in (1, 2):
         simulate(Plan(**TINY, seed=seed), tmp_path / str(seed))
